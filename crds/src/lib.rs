@@ -1,1 +1,32 @@
-//! Skeleton.
+//! The contracts of Larder: everything that one process writes and another reads, defined once.
+//!
+//! - [`values`]: checked values that all contracts share. A value of such a type is valid.
+//! - [`static_config`] and [`policy`]: the two files that the operator writes and the cache server reads.
+//!   Both sides call the same `parse`, so the operator cannot write what the server would refuse.
+//! - `registry_cache`, `cache_policy` and `conditions` (feature `kube`): the custom resources.
+//!   Their types are raw: public fields and no behaviour. The operator's resolve step turns them into the types above.
+//!
+//! Invariant: without the feature `kube` this crate needs no Kubernetes crate.
+
+pub mod values;
+
+pub mod policy;
+pub mod static_config;
+
+#[cfg(feature = "kube")]
+pub mod cache_policy;
+#[cfg(feature = "kube")]
+pub mod conditions;
+#[cfg(feature = "kube")]
+pub mod registry_cache;
+#[cfg(feature = "kube")]
+pub mod schema;
+
+/// API group of the custom resources.
+pub const GROUP: &str = "larder.dev";
+
+/// File in the server's configuration directory whose change needs a restart.
+pub const STATIC_FILE: &str = "static.yaml";
+
+/// File in the server's configuration directory that is live seconds after it changed.
+pub const POLICY_FILE: &str = "policy.yaml";

@@ -1,0 +1,190 @@
+//! `policy.yaml`: what a cache server serves, from where and for how long. A change is live within a second of its arrival.
+
+mod check;
+mod decide;
+
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::values::{Duration, Endpoint, RegistryHost, RepositoryGlob, RepositoryPrefix, TagGlob};
+
+pub use check::Error;
+pub use decide::{Decision, Decisions, Subject};
+
+/// The version of the file's format that this build reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Most upstreams of one cache.
+pub const MAXIMUM_UPSTREAMS: usize = 64;
+/// Most rules of one cache, over all its policies.
+pub const MAXIMUM_RULES: usize = 1024;
+
+/// Everything hot: upstreams and rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// Version of the format: 1.
+    #[serde(default = "format")]
+    pub format: u32,
+    /// The registries that may be asked. Nothing else is ever dialled.
+    pub upstreams: Vec<Upstream>,
+    /// Upstream of requests that name none (Docker's `registry-mirrors`). One of `upstreams`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_upstream: Option<RegistryHost>,
+    /// Tried in order; the first that matches decides.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// What happens where no rule matches.
+    #[serde(default)]
+    pub default_action: Action,
+    /// Freshness of tags where the matching rule says nothing else.
+    #[serde(default)]
+    pub freshness: Freshness,
+}
+
+/// A registry to pull from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upstream {
+    /// What image names say, and containerd's `ns`.
+    pub host: RegistryHost,
+    /// Where its API is reached, in order of preference. Empty: `https://` and the host (Docker Hub: its API's name).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
+    /// Put in front of each repository name when the upstream is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_prefix: Option<RepositoryPrefix>,
+    /// PEM file with the certificate authorities to trust instead of the system's. Read again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Upstream {
+    /// Where to ask, never empty.
+    pub fn effective_endpoints(&self) -> Vec<Endpoint> {
+        if self.endpoints.is_empty() { vec![Endpoint::default_for(&self.host)] } else { self.endpoints.clone() }
+    }
+}
+
+/// What to do with what matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// Stands in messages and logs. Unique.
+    pub name: String,
+    /// Hosts of upstreams; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<RegistryHost>,
+    /// Repositories, any of them; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<RepositoryGlob>,
+    /// Tags, any of them; empty: all. See [`Decisions::decide`] for requests by digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<TagGlob>,
+    pub action: Action,
+    /// Freshness of the tags that this rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Freshness>,
+}
+
+/// What is done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+pub enum Action {
+    /// Serve it from the cache, and fill the cache from the upstream.
+    #[default]
+    Cache,
+    /// Pass it through from the upstream and keep nothing.
+    Forward,
+    /// Answer "not found", so that the client goes on to the upstream itself.
+    Refuse,
+    /// Answer "forbidden" with a reason.
+    Deny,
+}
+
+impl Action {
+    /// Whether the request gets content.
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Cache | Self::Forward)
+    }
+}
+
+/// How long a tag may be answered from the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Freshness {
+    /// Age from which the upstream is asked again. Default 5m.
+    pub refresh_after: Duration,
+    /// Age up to which the old answer is given while the upstream fails or hangs. Default 7d.
+    pub serve_stale_for: Duration,
+    /// Tags that never move: asked once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub immutable_tags: Vec<TagGlob>,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self { refresh_after: Duration::from_secs(300), serve_stale_for: Duration::from_secs(7 * 86_400), immutable_tags: Vec::new() }
+    }
+}
+
+impl Policy {
+    /// The four public registries that a cache server without a policy file serves.
+    pub fn public_registries() -> Self {
+        let upstream = |host: &str| Upstream {
+            host: host.parse().expect("the names below are valid"),
+            endpoints: Vec::new(),
+            repository_prefix: None,
+            ca_file: None,
+        };
+        Self {
+            format: FORMAT,
+            upstreams: ["docker.io", "quay.io", "ghcr.io", "registry.k8s.io"].map(upstream).into(),
+            default_upstream: Some("docker.io".parse().expect("docker.io is valid")),
+            rules: Vec::new(),
+            default_action: Action::Cache,
+            freshness: Freshness::default(),
+        }
+    }
+
+    /// Reads and checks the text of a `policy.yaml`.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let policy: Self = yaml(text).map_err(Error::Syntax)?;
+        policy.check()?;
+        Ok(policy)
+    }
+
+    /// The text of the file.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).expect("plain data has a YAML form")
+    }
+
+    /// Hash of the meaning, not of the text: 64 hexadecimal digits of SHA-256 over the canonical JSON. Comments and the
+    /// order of keys don't count, the order of rules does.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(serde_json::to_vec(self).expect("plain data has a JSON form")))
+    }
+}
+
+fn format() -> u32 {
+    FORMAT
+}
+
+pub(crate) fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    serde_saphyr::from_str(if nothing { "{}" } else { text }).map_err(|error| error.to_string())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

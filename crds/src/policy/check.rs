@@ -1,0 +1,75 @@
+//! The rules for a policy that no single field shows. Pure; called by the operator before it writes and by the server before it swaps.
+
+use std::collections::BTreeSet;
+
+use super::{Action, FORMAT, MAXIMUM_RULES, MAXIMUM_UPSTREAMS, Policy};
+use crate::values::RegistryHost;
+
+/// Why a `policy.yaml` is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("failed to read the policy: {0}")]
+    Syntax(String),
+    #[error("failed to take the policy: format is {found}, and this version reads format {FORMAT}")]
+    Format { found: u32 },
+    #[error("failed to take the policy: it has {found} upstreams; write 1 to {MAXIMUM_UPSTREAMS}")]
+    UpstreamCount { found: usize },
+    #[error("failed to take the policy: it has {found} rules; write {MAXIMUM_RULES} at most")]
+    RuleCount { found: usize },
+    #[error("failed to take the policy: the upstream {host} is listed twice")]
+    SameUpstream { host: RegistryHost },
+    #[error("failed to take the policy: defaultUpstream is {host}, which is not one of the upstreams")]
+    UnknownDefault { host: RegistryHost },
+    #[error("failed to take the policy: two rules have the name {name:?}")]
+    SameRule { name: String },
+    #[error("failed to take the policy: a rule's name is {length} bytes long; write 1 to 320")]
+    RuleName { length: usize },
+    #[error("failed to take the policy: the rule {rule:?} names the upstream {host}, which is not one of the upstreams")]
+    UnknownUpstream { rule: String, host: RegistryHost },
+    #[error("failed to take the policy: the rule {rule:?} sets freshness, which only the action Cache has, but its action is {action:?}")]
+    FreshnessWithoutCache { rule: String, action: Action },
+}
+
+impl Policy {
+    /// Checks what [`Policy::parse`] checks beyond the syntax.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.format != FORMAT {
+            return Err(Error::Format { found: self.format });
+        }
+        if self.upstreams.is_empty() || self.upstreams.len() > MAXIMUM_UPSTREAMS {
+            return Err(Error::UpstreamCount { found: self.upstreams.len() });
+        }
+        if self.rules.len() > MAXIMUM_RULES {
+            return Err(Error::RuleCount { found: self.rules.len() });
+        }
+        let mut hosts = BTreeSet::new();
+        for upstream in &self.upstreams {
+            if !hosts.insert(&upstream.host) {
+                return Err(Error::SameUpstream { host: upstream.host.clone() });
+            }
+        }
+        if let Some(host) = self.default_upstream.as_ref().filter(|host| !hosts.contains(host)) {
+            return Err(Error::UnknownDefault { host: host.clone() });
+        }
+        self.check_rules(&hosts)
+    }
+
+    fn check_rules(&self, hosts: &BTreeSet<&RegistryHost>) -> Result<(), Error> {
+        let mut names = BTreeSet::new();
+        for rule in &self.rules {
+            if rule.name.is_empty() || rule.name.len() > 320 {
+                return Err(Error::RuleName { length: rule.name.len() });
+            }
+            if !names.insert(&rule.name) {
+                return Err(Error::SameRule { name: rule.name.clone() });
+            }
+            if let Some(host) = rule.upstreams.iter().find(|host| !hosts.contains(host)) {
+                return Err(Error::UnknownUpstream { rule: rule.name.clone(), host: host.clone() });
+            }
+            if rule.freshness.is_some() && rule.action != Action::Cache {
+                return Err(Error::FreshnessWithoutCache { rule: rule.name.clone(), action: rule.action });
+            }
+        }
+        Ok(())
+    }
+}

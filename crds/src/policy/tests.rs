@@ -1,0 +1,97 @@
+use super::*;
+
+const FULL: &str = "
+format: 1
+upstreams:
+- host: docker.io
+- host: quay.io
+  endpoints: [https://mirror.example:5000]
+  repositoryPrefix: proxy/quay
+  caFile: /etc/larder/secrets/quay/ca.crt
+defaultUpstream: docker.io
+rules:
+- name: ours/releases
+  upstreams: [docker.io]
+  repositories: [ours/**]
+  tags: ['v*']
+  action: Cache
+  freshness: {refreshAfter: 1h, immutableTags: ['v1.*']}
+- name: ours/secret
+  repositories: [ours/secret]
+  action: Deny
+- name: theirs
+  tags: [latest]
+  action: Refuse
+defaultAction: Forward
+";
+
+fn decide<'a>(decisions: &'a Decisions, upstream: &str, repository: &str, tag: Option<&str>) -> (Action, Option<&'a str>) {
+    let upstream = upstream.parse().unwrap();
+    let decision = decisions.decide(Subject { upstream: &upstream, repository, tag });
+    (decision.action, decision.rule)
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let policy = Policy::parse(FULL).unwrap();
+    assert_eq!(Policy::parse(&policy.to_yaml()).unwrap(), policy);
+    insta::assert_snapshot!(policy.to_yaml());
+}
+
+#[test]
+fn hash_is_of_the_meaning() {
+    let policy = Policy::parse(FULL).unwrap();
+    let with_comment = FULL.replace("- host: quay.io", "# a comment\n- host: quay.io");
+    assert_eq!(Policy::parse(&with_comment).unwrap().hash(), policy.hash());
+    let changed = FULL.replace("defaultAction: Forward", "defaultAction: Cache");
+    assert_ne!(Policy::parse(&changed).unwrap().hash(), policy.hash());
+    // The vector that both sides of the contract must agree on.
+    insta::assert_snapshot!(Policy::public_registries().hash());
+}
+
+#[test]
+fn first_rule_that_matches_decides() {
+    let decisions = Decisions::new(&Policy::parse(FULL).unwrap());
+    assert_eq!(decide(&decisions, "docker.io", "ours/app", Some("v1.2")), (Action::Cache, Some("ours/releases")));
+    assert_eq!(decide(&decisions, "docker.io", "ours/secret", Some("v1")), (Action::Cache, Some("ours/releases")));
+    assert_eq!(decide(&decisions, "quay.io", "ours/secret", Some("v1")), (Action::Deny, Some("ours/secret")));
+    assert_eq!(decide(&decisions, "quay.io", "a", Some("latest")), (Action::Refuse, Some("theirs")));
+    assert_eq!(decide(&decisions, "quay.io", "a", Some("1")), (Action::Forward, None));
+}
+
+#[test]
+fn tag_globs_let_digests_through_but_never_forbid_them() {
+    let decisions = Decisions::new(&Policy::parse(FULL).unwrap());
+    assert_eq!(decide(&decisions, "docker.io", "ours/app", None), (Action::Cache, Some("ours/releases")));
+    assert_eq!(decide(&decisions, "quay.io", "a", None), (Action::Forward, None));
+}
+
+#[test]
+fn rule_sets_the_freshness_of_its_tags() {
+    let decisions = Decisions::new(&Policy::parse(FULL).unwrap());
+    let upstream = "docker.io".parse().unwrap();
+    let decision = decisions.decide(Subject { upstream: &upstream, repository: "ours/app", tag: Some("v1.2") });
+    assert_eq!(decision.freshness.refresh_after, Duration::from_secs(3600));
+    assert!(decision.immutable);
+}
+
+#[test]
+fn errors_say_what_and_where() {
+    let message = |from: &str, to: &str| Policy::parse(&FULL.replace(from, to)).unwrap_err().to_string();
+    insta::assert_snapshot!("unknown field", message("rules:", "rulez:"));
+    insta::assert_snapshot!("bad glob", message("[ours/**]", "['ours/[']"));
+    insta::assert_snapshot!("bad action", message("action: Deny", "action: Forbid"));
+    insta::assert_snapshot!("bad duration", message("refreshAfter: 1h", "refreshAfter: soon"));
+    insta::assert_snapshot!("same upstream", message("host: quay.io", "host: index.docker.io"));
+    insta::assert_snapshot!("unknown default", message("defaultUpstream: docker.io", "defaultUpstream: ghcr.io"));
+    insta::assert_snapshot!("unknown upstream", message("upstreams: [docker.io]", "upstreams: [ghcr.io]"));
+    insta::assert_snapshot!("same rule", message("name: theirs", "name: ours/secret"));
+    insta::assert_snapshot!("format", message("format: 1", "format: 9"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC*") {
+        let _ = Policy::parse(&text);
+    }
+}

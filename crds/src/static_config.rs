@@ -1,0 +1,127 @@
+//! `static.yaml`: what a cache server must know before it starts. A change needs a restart.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::values::Duration;
+
+/// The version of the file's format that this build reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Listeners, paths and logging of one cache server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StaticConfig {
+    /// Version of the format: 1.
+    pub format: u32,
+    /// Where clients pull from.
+    pub data_listen: SocketAddr,
+    /// Health, metrics and `/configz`. Keep it away from clients.
+    pub admin_listen: SocketAddr,
+    /// Directory of the store, on a filesystem of its own if possible.
+    pub store: PathBuf,
+    /// How long running downloads may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Form of the log on standard error.
+    pub log_format: LogFormat,
+    /// Whether each request gets a log line.
+    pub access_log: bool,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
+impl Default for StaticConfig {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            data_listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5000)),
+            admin_listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 5001)),
+            store: PathBuf::from("larder-store"),
+            drain_timeout: Duration::from_secs(30),
+            log_format: LogFormat::Text,
+            access_log: true,
+        }
+    }
+}
+
+/// Why a `static.yaml` is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to read the static configuration: {0}")]
+    Syntax(String),
+    #[error("failed to take the static configuration: format is {found}, and this version reads format {FORMAT}")]
+    Format { found: u32 },
+    #[error("failed to take the static configuration: dataListen and adminListen are both {0}; give them different ports")]
+    SameListener(SocketAddr),
+    #[error("failed to take the static configuration: store must not be empty")]
+    NoStore,
+}
+
+impl StaticConfig {
+    /// Reads and checks the text of a `static.yaml`. An empty text is the default.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let config: Self = crate::policy::yaml(text).map_err(Error::Syntax)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The rules that no single field shows.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.format != FORMAT {
+            return Err(Error::Format { found: self.format });
+        }
+        if self.data_listen == self.admin_listen && self.data_listen.port() != 0 {
+            return Err(Error::SameListener(self.data_listen));
+        }
+        if self.store.as_os_str().is_empty() {
+            return Err(Error::NoStore);
+        }
+        Ok(())
+    }
+
+    /// The text of the file.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).expect("plain data has a YAML form")
+    }
+
+    /// Hash of the meaning, not of the text: 64 hexadecimal digits of SHA-256 over the canonical JSON.
+    pub fn hash(&self) -> String {
+        crate::policy::hex(&Sha256::digest(serde_json::to_vec(self).expect("plain data has a JSON form")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(StaticConfig::parse("").unwrap(), StaticConfig::default());
+        assert_eq!(StaticConfig::parse("# nothing\n").unwrap(), StaticConfig::default());
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let config = StaticConfig { store: "/data".into(), log_format: LogFormat::Json, ..StaticConfig::default() };
+        assert_eq!(StaticConfig::parse(&config.to_yaml()).unwrap(), config);
+        insta::assert_snapshot!(config.to_yaml());
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        let message = |text| StaticConfig::parse(text).unwrap_err().to_string();
+        insta::assert_snapshot!(message("format: 1\nstroe: /data\n"));
+        insta::assert_snapshot!(message("format: 2\n"));
+        insta::assert_snapshot!(message("dataListen: 0.0.0.0:1\nadminListen: 0.0.0.0:1\n"));
+    }
+}
