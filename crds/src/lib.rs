@@ -14,10 +14,18 @@ pub mod policy;
 pub mod static_config;
 
 #[cfg(feature = "kube")]
+#[expect(
+    unreachable_pub,
+    reason = "the schema derive copies each type into a private scope"
+)]
 pub mod cache_policy;
 #[cfg(feature = "kube")]
 pub mod conditions;
 #[cfg(feature = "kube")]
+#[expect(
+    unreachable_pub,
+    reason = "the schema derive copies each type into a private scope"
+)]
 pub mod registry_cache;
 #[cfg(feature = "kube")]
 pub mod schema;

@@ -65,7 +65,11 @@ pub struct Upstream {
 impl Upstream {
     /// Where to ask, never empty.
     pub fn effective_endpoints(&self) -> Vec<Endpoint> {
-        if self.endpoints.is_empty() { vec![Endpoint::default_for(&self.host)] } else { self.endpoints.clone() }
+        if self.endpoints.is_empty() {
+            vec![Endpoint::default_for(&self.host)]
+        } else {
+            self.endpoints.clone()
+        }
     }
 }
 
@@ -127,7 +131,11 @@ pub struct Freshness {
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self { refresh_after: Duration::from_secs(300), serve_stale_for: Duration::from_secs(7 * 86_400), immutable_tags: Vec::new() }
+        Self {
+            refresh_after: Duration::from_secs(300),
+            serve_stale_for: Duration::from_secs(7 * 86_400),
+            immutable_tags: Vec::new(),
+        }
     }
 }
 
@@ -142,7 +150,9 @@ impl Policy {
         };
         Self {
             format: FORMAT,
-            upstreams: ["docker.io", "quay.io", "ghcr.io", "registry.k8s.io"].map(upstream).into(),
+            upstreams: ["docker.io", "quay.io", "ghcr.io", "registry.k8s.io"]
+                .map(upstream)
+                .into(),
             default_upstream: Some("docker.io".parse().expect("docker.io is valid")),
             rules: Vec::new(),
             default_action: Action::Cache,
@@ -165,7 +175,9 @@ impl Policy {
     /// Hash of the meaning, not of the text: 64 hexadecimal digits of SHA-256 over the canonical JSON. Comments and the
     /// order of keys don't count, the order of rules does.
     pub fn hash(&self) -> String {
-        hex(&Sha256::digest(serde_json::to_vec(self).expect("plain data has a JSON form")))
+        hex(&Sha256::digest(
+            serde_json::to_vec(self).expect("plain data has a JSON form"),
+        ))
     }
 }
 
@@ -174,7 +186,9 @@ fn format() -> u32 {
 }
 
 pub(crate) fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let nothing = text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
     serde_saphyr::from_str(if nothing { "{}" } else { text }).map_err(|error| error.to_string())
 }
 

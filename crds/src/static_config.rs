@@ -59,9 +59,13 @@ impl Default for StaticConfig {
 pub enum Error {
     #[error("failed to read the static configuration: {0}")]
     Syntax(String),
-    #[error("failed to take the static configuration: format is {found}, and this version reads format {FORMAT}")]
+    #[error(
+        "failed to take the static configuration: format is {found}, and this version reads format {FORMAT}"
+    )]
     Format { found: u32 },
-    #[error("failed to take the static configuration: dataListen and adminListen are both {0}; give them different ports")]
+    #[error(
+        "failed to take the static configuration: dataListen and adminListen are both {0}; give them different ports"
+    )]
     SameListener(SocketAddr),
     #[error("failed to take the static configuration: store must not be empty")]
     NoStore,
@@ -96,7 +100,9 @@ impl StaticConfig {
 
     /// Hash of the meaning, not of the text: 64 hexadecimal digits of SHA-256 over the canonical JSON.
     pub fn hash(&self) -> String {
-        crate::policy::hex(&Sha256::digest(serde_json::to_vec(self).expect("plain data has a JSON form")))
+        crate::policy::hex(&Sha256::digest(
+            serde_json::to_vec(self).expect("plain data has a JSON form"),
+        ))
     }
 }
 
@@ -107,12 +113,19 @@ mod tests {
     #[test]
     fn nothing_said_is_the_default() {
         assert_eq!(StaticConfig::parse("").unwrap(), StaticConfig::default());
-        assert_eq!(StaticConfig::parse("# nothing\n").unwrap(), StaticConfig::default());
+        assert_eq!(
+            StaticConfig::parse("# nothing\n").unwrap(),
+            StaticConfig::default()
+        );
     }
 
     #[test]
     fn what_is_written_reads_back() {
-        let config = StaticConfig { store: "/data".into(), log_format: LogFormat::Json, ..StaticConfig::default() };
+        let config = StaticConfig {
+            store: "/data".into(),
+            log_format: LogFormat::Json,
+            ..StaticConfig::default()
+        };
         assert_eq!(StaticConfig::parse(&config.to_yaml()).unwrap(), config);
         insta::assert_snapshot!(config.to_yaml());
     }

@@ -25,7 +25,11 @@ impl InvalidValue {
     pub(crate) fn new(what: &'static str, given: &str, expected: impl Into<String>) -> Self {
         // An error text travels into conditions and logs: a huge input must not.
         let given = given.chars().take(200).collect();
-        Self { what, given, expected: expected.into() }
+        Self {
+            what,
+            given,
+            expected: expected.into(),
+        }
     }
 }
 

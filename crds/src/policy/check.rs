@@ -18,15 +18,21 @@ pub enum Error {
     RuleCount { found: usize },
     #[error("failed to take the policy: the upstream {host} is listed twice")]
     SameUpstream { host: RegistryHost },
-    #[error("failed to take the policy: defaultUpstream is {host}, which is not one of the upstreams")]
+    #[error(
+        "failed to take the policy: defaultUpstream is {host}, which is not one of the upstreams"
+    )]
     UnknownDefault { host: RegistryHost },
     #[error("failed to take the policy: two rules have the name {name:?}")]
     SameRule { name: String },
     #[error("failed to take the policy: a rule's name is {length} bytes long; write 1 to 320")]
     RuleName { length: usize },
-    #[error("failed to take the policy: the rule {rule:?} names the upstream {host}, which is not one of the upstreams")]
+    #[error(
+        "failed to take the policy: the rule {rule:?} names the upstream {host}, which is not one of the upstreams"
+    )]
     UnknownUpstream { rule: String, host: RegistryHost },
-    #[error("failed to take the policy: the rule {rule:?} sets freshness, which only the action Cache has, but its action is {action:?}")]
+    #[error(
+        "failed to take the policy: the rule {rule:?} sets freshness, which only the action Cache has, but its action is {action:?}"
+    )]
     FreshnessWithoutCache { rule: String, action: Action },
 }
 
@@ -37,18 +43,28 @@ impl Policy {
             return Err(Error::Format { found: self.format });
         }
         if self.upstreams.is_empty() || self.upstreams.len() > MAXIMUM_UPSTREAMS {
-            return Err(Error::UpstreamCount { found: self.upstreams.len() });
+            return Err(Error::UpstreamCount {
+                found: self.upstreams.len(),
+            });
         }
         if self.rules.len() > MAXIMUM_RULES {
-            return Err(Error::RuleCount { found: self.rules.len() });
+            return Err(Error::RuleCount {
+                found: self.rules.len(),
+            });
         }
         let mut hosts = BTreeSet::new();
         for upstream in &self.upstreams {
             if !hosts.insert(&upstream.host) {
-                return Err(Error::SameUpstream { host: upstream.host.clone() });
+                return Err(Error::SameUpstream {
+                    host: upstream.host.clone(),
+                });
             }
         }
-        if let Some(host) = self.default_upstream.as_ref().filter(|host| !hosts.contains(host)) {
+        if let Some(host) = self
+            .default_upstream
+            .as_ref()
+            .filter(|host| !hosts.contains(host))
+        {
             return Err(Error::UnknownDefault { host: host.clone() });
         }
         self.check_rules(&hosts)
@@ -58,16 +74,26 @@ impl Policy {
         let mut names = BTreeSet::new();
         for rule in &self.rules {
             if rule.name.is_empty() || rule.name.len() > 320 {
-                return Err(Error::RuleName { length: rule.name.len() });
+                return Err(Error::RuleName {
+                    length: rule.name.len(),
+                });
             }
             if !names.insert(&rule.name) {
-                return Err(Error::SameRule { name: rule.name.clone() });
+                return Err(Error::SameRule {
+                    name: rule.name.clone(),
+                });
             }
             if let Some(host) = rule.upstreams.iter().find(|host| !hosts.contains(host)) {
-                return Err(Error::UnknownUpstream { rule: rule.name.clone(), host: host.clone() });
+                return Err(Error::UnknownUpstream {
+                    rule: rule.name.clone(),
+                    host: host.clone(),
+                });
             }
             if rule.freshness.is_some() && rule.action != Action::Cache {
-                return Err(Error::FreshnessWithoutCache { rule: rule.name.clone(), action: rule.action });
+                return Err(Error::FreshnessWithoutCache {
+                    rule: rule.name.clone(),
+                    action: rule.action,
+                });
             }
         }
         Ok(())

@@ -50,8 +50,16 @@ struct Outcome {
 
 impl Outcome {
     fn new(action: Action, freshness: &Freshness) -> Self {
-        let immutable_tags = freshness.immutable_tags.iter().map(crate::values::TagGlob::matcher).collect();
-        Self { action, freshness: freshness.clone(), immutable_tags }
+        let immutable_tags = freshness
+            .immutable_tags
+            .iter()
+            .map(crate::values::TagGlob::matcher)
+            .collect();
+        Self {
+            action,
+            freshness: freshness.clone(),
+            immutable_tags,
+        }
     }
 }
 
@@ -61,11 +69,25 @@ impl Decisions {
         let rules = policy.rules.iter().map(|rule| CompiledRule {
             name: rule.name.clone(),
             upstreams: rule.upstreams.clone(),
-            repositories: rule.repositories.iter().map(crate::values::RepositoryGlob::matcher).collect(),
-            tags: rule.tags.iter().map(crate::values::TagGlob::matcher).collect(),
-            outcome: Outcome::new(rule.action, rule.freshness.as_ref().unwrap_or(&policy.freshness)),
+            repositories: rule
+                .repositories
+                .iter()
+                .map(crate::values::RepositoryGlob::matcher)
+                .collect(),
+            tags: rule
+                .tags
+                .iter()
+                .map(crate::values::TagGlob::matcher)
+                .collect(),
+            outcome: Outcome::new(
+                rule.action,
+                rule.freshness.as_ref().unwrap_or(&policy.freshness),
+            ),
         });
-        Self { rules: rules.collect(), default: Outcome::new(policy.default_action, &policy.freshness) }
+        Self {
+            rules: rules.collect(),
+            default: Outcome::new(policy.default_action, &policy.freshness),
+        }
     }
 
     /// The first rule that matches.
@@ -80,7 +102,9 @@ impl Decisions {
             action: outcome.action,
             rule: rule.map(|rule| rule.name.as_str()),
             freshness: &outcome.freshness,
-            immutable: subject.tag.is_some_and(|tag| any(&outcome.immutable_tags, tag)),
+            immutable: subject
+                .tag
+                .is_some_and(|tag| any(&outcome.immutable_tags, tag)),
         }
     }
 }

@@ -25,9 +25,18 @@ rules:
 defaultAction: Forward
 ";
 
-fn decide<'a>(decisions: &'a Decisions, upstream: &str, repository: &str, tag: Option<&str>) -> (Action, Option<&'a str>) {
+fn decide<'a>(
+    decisions: &'a Decisions,
+    upstream: &str,
+    repository: &str,
+    tag: Option<&str>,
+) -> (Action, Option<&'a str>) {
     let upstream = upstream.parse().unwrap();
-    let decision = decisions.decide(Subject { upstream: &upstream, repository, tag });
+    let decision = decisions.decide(Subject {
+        upstream: &upstream,
+        repository,
+        tag,
+    });
     (decision.action, decision.rule)
 }
 
@@ -52,39 +61,80 @@ fn hash_is_of_the_meaning() {
 #[test]
 fn first_rule_that_matches_decides() {
     let decisions = Decisions::new(&Policy::parse(FULL).unwrap());
-    assert_eq!(decide(&decisions, "docker.io", "ours/app", Some("v1.2")), (Action::Cache, Some("ours/releases")));
-    assert_eq!(decide(&decisions, "docker.io", "ours/secret", Some("v1")), (Action::Cache, Some("ours/releases")));
-    assert_eq!(decide(&decisions, "quay.io", "ours/secret", Some("v1")), (Action::Deny, Some("ours/secret")));
-    assert_eq!(decide(&decisions, "quay.io", "a", Some("latest")), (Action::Refuse, Some("theirs")));
-    assert_eq!(decide(&decisions, "quay.io", "a", Some("1")), (Action::Forward, None));
+    assert_eq!(
+        decide(&decisions, "docker.io", "ours/app", Some("v1.2")),
+        (Action::Cache, Some("ours/releases"))
+    );
+    assert_eq!(
+        decide(&decisions, "docker.io", "ours/secret", Some("v1")),
+        (Action::Cache, Some("ours/releases"))
+    );
+    assert_eq!(
+        decide(&decisions, "quay.io", "ours/secret", Some("v1")),
+        (Action::Deny, Some("ours/secret"))
+    );
+    assert_eq!(
+        decide(&decisions, "quay.io", "a", Some("latest")),
+        (Action::Refuse, Some("theirs"))
+    );
+    assert_eq!(
+        decide(&decisions, "quay.io", "a", Some("1")),
+        (Action::Forward, None)
+    );
 }
 
 #[test]
 fn tag_globs_let_digests_through_but_never_forbid_them() {
     let decisions = Decisions::new(&Policy::parse(FULL).unwrap());
-    assert_eq!(decide(&decisions, "docker.io", "ours/app", None), (Action::Cache, Some("ours/releases")));
-    assert_eq!(decide(&decisions, "quay.io", "a", None), (Action::Forward, None));
+    assert_eq!(
+        decide(&decisions, "docker.io", "ours/app", None),
+        (Action::Cache, Some("ours/releases"))
+    );
+    assert_eq!(
+        decide(&decisions, "quay.io", "a", None),
+        (Action::Forward, None)
+    );
 }
 
 #[test]
 fn rule_sets_the_freshness_of_its_tags() {
     let decisions = Decisions::new(&Policy::parse(FULL).unwrap());
     let upstream = "docker.io".parse().unwrap();
-    let decision = decisions.decide(Subject { upstream: &upstream, repository: "ours/app", tag: Some("v1.2") });
+    let decision = decisions.decide(Subject {
+        upstream: &upstream,
+        repository: "ours/app",
+        tag: Some("v1.2"),
+    });
     assert_eq!(decision.freshness.refresh_after, Duration::from_secs(3600));
     assert!(decision.immutable);
 }
 
 #[test]
 fn errors_say_what_and_where() {
-    let message = |from: &str, to: &str| Policy::parse(&FULL.replace(from, to)).unwrap_err().to_string();
+    let message = |from: &str, to: &str| {
+        Policy::parse(&FULL.replace(from, to))
+            .unwrap_err()
+            .to_string()
+    };
     insta::assert_snapshot!("unknown field", message("rules:", "rulez:"));
     insta::assert_snapshot!("bad glob", message("[ours/**]", "['ours/[']"));
     insta::assert_snapshot!("bad action", message("action: Deny", "action: Forbid"));
-    insta::assert_snapshot!("bad duration", message("refreshAfter: 1h", "refreshAfter: soon"));
-    insta::assert_snapshot!("same upstream", message("host: quay.io", "host: index.docker.io"));
-    insta::assert_snapshot!("unknown default", message("defaultUpstream: docker.io", "defaultUpstream: ghcr.io"));
-    insta::assert_snapshot!("unknown upstream", message("upstreams: [docker.io]", "upstreams: [ghcr.io]"));
+    insta::assert_snapshot!(
+        "bad duration",
+        message("refreshAfter: 1h", "refreshAfter: soon")
+    );
+    insta::assert_snapshot!(
+        "same upstream",
+        message("host: quay.io", "host: index.docker.io")
+    );
+    insta::assert_snapshot!(
+        "unknown default",
+        message("defaultUpstream: docker.io", "defaultUpstream: ghcr.io")
+    );
+    insta::assert_snapshot!(
+        "unknown upstream",
+        message("upstreams: [docker.io]", "upstreams: [ghcr.io]")
+    );
     insta::assert_snapshot!("same rule", message("name: theirs", "name: ours/secret"));
     insta::assert_snapshot!("format", message("format: 1", "format: 9"));
 }

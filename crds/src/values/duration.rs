@@ -21,7 +21,13 @@ as_text!(Duration);
 impl Duration {
     /// A duration of that many seconds, capped at ten years.
     pub const fn from_secs(seconds: u64) -> Self {
-        Self { seconds: if seconds > MAXIMUM_SECONDS { MAXIMUM_SECONDS } else { seconds } }
+        Self {
+            seconds: if seconds > MAXIMUM_SECONDS {
+                MAXIMUM_SECONDS
+            } else {
+                seconds
+            },
+        }
     }
 
     /// Whole seconds.
@@ -30,7 +36,13 @@ impl Duration {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let invalid = || InvalidValue::new("duration", text, "write whole numbers with units, like 90s, 5m, 1h30m or 7d, of ten years at most");
+        let invalid = || {
+            InvalidValue::new(
+                "duration",
+                text,
+                "write whole numbers with units, like 90s, 5m, 1h30m or 7d, of ten years at most",
+            )
+        };
         let mut rest = text;
         let mut seconds: u64 = 0;
         let mut units = UNITS.iter();
@@ -38,11 +50,19 @@ impl Duration {
             return Err(invalid());
         }
         while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
+            let digits = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .ok_or_else(invalid)?;
             let number: u64 = rest[..digits].parse().map_err(|_| invalid())?;
             let unit = rest[digits..].chars().next().ok_or_else(invalid)?;
-            let (_, factor) = units.by_ref().find(|(name, _)| *name == unit).ok_or_else(invalid)?;
-            seconds = number.checked_mul(*factor).and_then(|part| seconds.checked_add(part)).ok_or_else(invalid)?;
+            let (_, factor) = units
+                .by_ref()
+                .find(|(name, _)| *name == unit)
+                .ok_or_else(invalid)?;
+            seconds = number
+                .checked_mul(*factor)
+                .and_then(|part| seconds.checked_add(part))
+                .ok_or_else(invalid)?;
             rest = &rest[digits + unit.len_utf8()..];
         }
         if seconds > MAXIMUM_SECONDS {
@@ -89,7 +109,19 @@ mod tests {
 
     #[test]
     fn what_is_not_a_duration_is_refused() {
-        for text in ["", "5", "s", "5 m", "5x", "1s1s", "1m1h", "-1s", "1.5h", "99999999999999999999d", "4000d"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "5 m",
+            "5x",
+            "1s1s",
+            "1m1h",
+            "-1s",
+            "1.5h",
+            "99999999999999999999d",
+            "4000d",
+        ] {
             assert!(Duration::parse(text).is_err(), "{text:?} was taken");
         }
     }

@@ -23,7 +23,10 @@ impl Endpoint {
             "docker.io" => "registry-1.docker.io".to_owned(),
             other => other.to_owned(),
         };
-        Self { secure: true, authority }
+        Self {
+            secure: true,
+            authority,
+        }
     }
 
     /// Whether TLS is used.
@@ -37,7 +40,13 @@ impl Endpoint {
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let invalid = || InvalidValue::new("endpoint", text, "write http:// or https:// and a host with an optional port, like https://mirror.example:5000, without path, user or query");
+        let invalid = || {
+            InvalidValue::new(
+                "endpoint",
+                text,
+                "write http:// or https:// and a host with an optional port, like https://mirror.example:5000, without path, user or query",
+            )
+        };
         let (secure, authority) = match text.split_once("://") {
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
@@ -46,13 +55,21 @@ impl Endpoint {
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         // The rules for a host are those of a registry host, but the API's own name of Docker Hub must stay.
         RegistryHost::parse(authority).map_err(|_| invalid())?;
-        Ok(Self { secure, authority: authority.to_owned() })
+        Ok(Self {
+            secure,
+            authority: authority.to_owned(),
+        })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.secure { "https" } else { "http" }, self.authority)
+        write!(
+            f,
+            "{}://{}",
+            if self.secure { "https" } else { "http" },
+            self.authority
+        )
     }
 }
 
@@ -63,13 +80,28 @@ mod tests {
     #[test]
     fn docker_hub_is_reached_at_its_api() {
         let host = RegistryHost::parse("docker.io").unwrap();
-        assert_eq!(Endpoint::default_for(&host).to_string(), "https://registry-1.docker.io");
-        assert_eq!(Endpoint::parse("https://registry-1.docker.io/").unwrap(), Endpoint::default_for(&host));
+        assert_eq!(
+            Endpoint::default_for(&host).to_string(),
+            "https://registry-1.docker.io"
+        );
+        assert_eq!(
+            Endpoint::parse("https://registry-1.docker.io/").unwrap(),
+            Endpoint::default_for(&host)
+        );
     }
 
     #[test]
     fn only_scheme_and_authority_are_taken() {
-        for text in ["docker.io", "ftp://a", "https://", "https://a/b", "https://user@a", "https://a?b", "https://a#b", "https://a:0"] {
+        for text in [
+            "docker.io",
+            "ftp://a",
+            "https://",
+            "https://a/b",
+            "https://user@a",
+            "https://a?b",
+            "https://a#b",
+            "https://a:0",
+        ] {
             assert!(Endpoint::parse(text).is_err(), "{text:?} was taken");
         }
     }

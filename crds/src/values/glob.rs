@@ -32,11 +32,15 @@ macro_rules! glob {
 
             /// The glob in matching form.
             pub fn matcher(&self) -> globset::GlobMatcher {
-                compile(&self.0).expect("the text was checked when the value was made").compile_matcher()
+                compile(&self.0)
+                    .expect("the text was checked when the value was made")
+                    .compile_matcher()
             }
 
             pub(crate) fn parse(text: &str) -> Result<Self, InvalidValue> {
-                check(text).map_err(|reason| InvalidValue::new($what, text, format!("{reason}; an example is {}", $example)))?;
+                check(text).map_err(|reason| {
+                    InvalidValue::new($what, text, format!("{reason}; an example is {}", $example))
+                })?;
                 Ok(Self(text.to_owned()))
             }
         }
@@ -52,7 +56,10 @@ glob!(RepositoryGlob, "repository glob", "library/*");
 glob!(TagGlob, "tag glob", "v1.*");
 
 fn compile(text: &str) -> Result<globset::Glob, globset::Error> {
-    GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build()
+    GlobBuilder::new(text)
+        .literal_separator(true)
+        .backslash_escape(false)
+        .build()
 }
 
 fn check(text: &str) -> Result<(), String> {
@@ -62,7 +69,9 @@ fn check(text: &str) -> Result<(), String> {
     if text.starts_with('/') || text.ends_with('/') {
         return Err("a name has no slash at its ends, so this would match nothing".to_owned());
     }
-    compile(text).map(|_| ()).map_err(|error| error.kind().to_string())
+    compile(text)
+        .map(|_| ())
+        .map_err(|error| error.kind().to_string())
 }
 
 #[cfg(test)]
@@ -74,7 +83,12 @@ mod tests {
         let matcher = RepositoryGlob::parse("library/*").unwrap().matcher();
         assert!(matcher.is_match("library/alpine"));
         assert!(!matcher.is_match("library/a/b"));
-        assert!(RepositoryGlob::parse("ours/**").unwrap().matcher().is_match("ours/a/b"));
+        assert!(
+            RepositoryGlob::parse("ours/**")
+                .unwrap()
+                .matcher()
+                .is_match("ours/a/b")
+        );
     }
 
     #[test]

@@ -36,10 +36,14 @@ impl RegistryHost {
             None => (text, None),
         };
         if name.is_empty() || name.len() > 253 || !name.split('.').all(is_label) {
-            return Err(invalid("write a lower-case DNS name or IPv4 address with an optional port, like docker.io or 10.0.0.5:5000, without a scheme or path"));
+            return Err(invalid(
+                "write a lower-case DNS name or IPv4 address with an optional port, like docker.io or 10.0.0.5:5000, without a scheme or path",
+            ));
         }
         if let Some(port) = port {
-            let number: u16 = port.parse().map_err(|_| invalid("the port must be a number from 1 to 65535"))?;
+            let number: u16 = port
+                .parse()
+                .map_err(|_| invalid("the port must be a number from 1 to 65535"))?;
             if number == 0 || port.starts_with(['0', '+']) {
                 return Err(invalid("the port must be a number from 1 to 65535"));
             }
@@ -54,7 +58,10 @@ impl RegistryHost {
 /// A DNS label of RFC 1123: lower-case letters, digits and inner hyphens, at most 63.
 fn is_label(label: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    (1..=63).contains(&label.len())
+        && label.bytes().all(inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 impl fmt::Display for RegistryHost {
@@ -69,26 +76,61 @@ mod tests {
 
     #[test]
     fn names_addresses_and_ports_are_hosts() {
-        for text in ["docker.io", "10.0.0.5:5000", "localhost:5000", "registry.k8s.io", "a"] {
+        for text in [
+            "docker.io",
+            "10.0.0.5:5000",
+            "localhost:5000",
+            "registry.k8s.io",
+            "a",
+        ] {
             assert_eq!(RegistryHost::parse(text).unwrap().as_str(), text);
         }
     }
 
     #[test]
     fn names_of_docker_hub_are_one() {
-        assert_eq!(RegistryHost::parse("registry-1.docker.io").unwrap().as_str(), "docker.io");
+        assert_eq!(
+            RegistryHost::parse("registry-1.docker.io")
+                .unwrap()
+                .as_str(),
+            "docker.io"
+        );
     }
 
     #[test]
     fn what_could_leave_the_store_or_the_line_is_refused() {
-        for text in ["", "..", "a..b", "a/b", "https://a", "A.io", "a:", "a:0", "a:70000", "a:+1", "-a", "a\nb", "a b", "[::1]:5000", "a_b"] {
+        for text in [
+            "",
+            "..",
+            "a..b",
+            "a/b",
+            "https://a",
+            "A.io",
+            "a:",
+            "a:0",
+            "a:70000",
+            "a:+1",
+            "-a",
+            "a\nb",
+            "a b",
+            "[::1]:5000",
+            "a_b",
+        ] {
             assert!(RegistryHost::parse(text).is_err(), "{text:?} was taken");
         }
     }
 
     #[test]
     fn directory_has_no_colon() {
-        assert_eq!(RegistryHost::parse("10.0.0.5:5000").unwrap().hosts_directory(), "10.0.0.5_5000_");
-        assert_eq!(RegistryHost::parse("quay.io").unwrap().hosts_directory(), "quay.io");
+        assert_eq!(
+            RegistryHost::parse("10.0.0.5:5000")
+                .unwrap()
+                .hosts_directory(),
+            "10.0.0.5_5000_"
+        );
+        assert_eq!(
+            RegistryHost::parse("quay.io").unwrap().hosts_directory(),
+            "quay.io"
+        );
     }
 }

@@ -21,12 +21,21 @@ impl RepositoryPrefix {
 
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidValue> {
         let component = |part: &str| {
-            let end = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            let end =
+                |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             let bytes = part.as_bytes();
-            end(bytes.first()) && end(bytes.last()) && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b))
+            end(bytes.first())
+                && end(bytes.last())
+                && bytes
+                    .iter()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b))
         };
         if text.len() > 200 || !text.split('/').all(component) {
-            return Err(InvalidValue::new("repository prefix", text, "write lower-case path components like proxy/docker-hub, without slashes at the ends"));
+            return Err(InvalidValue::new(
+                "repository prefix",
+                text,
+                "write lower-case path components like proxy/docker-hub, without slashes at the ends",
+            ));
         }
         Ok(Self(text.to_owned()))
     }
@@ -44,7 +53,12 @@ mod tests {
 
     #[test]
     fn components_are_checked() {
-        assert_eq!(RepositoryPrefix::parse("proxy/docker-hub").unwrap().as_str(), "proxy/docker-hub");
+        assert_eq!(
+            RepositoryPrefix::parse("proxy/docker-hub")
+                .unwrap()
+                .as_str(),
+            "proxy/docker-hub"
+        );
         for text in ["", "/a", "a/", "a//b", "A", "..", "a/../b", "a b"] {
             assert!(RepositoryPrefix::parse(text).is_err(), "{text:?} was taken");
         }

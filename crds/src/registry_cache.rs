@@ -1,0 +1,112 @@
+//! `RegistryCache`: where and how a cache runs.
+
+mod monitoring;
+mod placement;
+mod status;
+mod upstream;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::cache_policy::FreshnessSpec;
+use crate::policy::Action;
+
+pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
+pub use placement::{
+    ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
+};
+pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
+pub use upstream::{PolicyRef, SecretKeyRef, UpstreamSpec};
+
+/// A pull-through cache, its monitoring, and the mirror configuration for the nodes that use it.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "larder.dev",
+    version = "v1alpha1",
+    kind = "RegistryCache",
+    plural = "registrycaches",
+    namespaced,
+    status = "RegistryCacheStatus",
+    derive = "PartialEq",
+    shortname = "rc",
+    shortname = "rcache",
+    category = "larder",
+    doc = "A pull-through cache for container images, its monitoring, and the mirror configuration for the nodes that use it.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "Replicas", type_ = "string", json_path = ".status.replicasReady"),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".status.policy.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    validation = Rule::new("self.metadata.name.size() <= 40").message("name: write 40 characters at most, because names of the cache's objects are made from it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')").message("name: begin with a letter and use lower-case letters, digits and hyphens only, because a Service is named after it")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.defaultUpstream) || self.upstreams.exists(u, u.host == self.defaultUpstream)", "defaultUpstream must be the host of one of the upstreams"))]
+#[x_kube(validation = ("self.mirrors.all(m, m.upstreams.all(h, self.upstreams.exists(u, u.host == h)))", "mirrors: each entry of a mirror's upstreams must be the host of one of the upstreams"))]
+pub struct RegistryCacheSpec {
+    /// The registries that the cache may ask. Nothing else is ever reached through it.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".to_owned()]))]
+    pub upstreams: Vec<UpstreamSpec>,
+    /// Upstream of requests that name none, such as Docker's `registry-mirrors`. Default: such requests get 404, unless the cache has a single upstream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 259))]
+    pub default_upstream: Option<String>,
+    /// The policies to follow, in this order, from the same namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub policy_refs: Vec<PolicyRef>,
+    /// What happens to requests that no rule of the policies matches.
+    #[serde(default)]
+    pub default_action: Action,
+    /// How long tags are answered from the cache where no rule says otherwise.
+    #[serde(default)]
+    pub freshness: FreshnessSpec,
+    /// Number of cache servers. Each has a volume of its own and fills it by itself; all answer behind one Service.
+    #[serde(default = "replicas")]
+    #[schemars(range(min = 1, max = 32))]
+    pub replicas: i32,
+    /// Where the content is kept.
+    pub storage: StorageSpec,
+    /// The Service that clients use.
+    #[serde(default)]
+    pub service: ServiceSpec,
+    /// Mirror configuration to render, one entry for each group of nodes that reaches the cache in its own way.
+    #[serde(default = "mirrors")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub mirrors: Vec<MirrorSpec>,
+    /// Scraping and alerts.
+    #[serde(default)]
+    pub monitoring: MonitoringSpec,
+    /// Container image of the cache server. Default: the operator's choice, of its own version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSpec>,
+    /// Compute resources of a cache server. Default: requests of 50m CPU and 64Mi memory, without limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Labels that a node must have to run a cache server.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that the cache servers tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+}
+
+fn replicas() -> i32 {
+    1
+}
+
+fn mirrors() -> Vec<MirrorSpec> {
+    vec![MirrorSpec {
+        name: "nodes".to_owned(),
+        endpoint: None,
+        upstreams: Vec::new(),
+    }]
+}

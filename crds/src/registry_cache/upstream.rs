@@ -1,0 +1,64 @@
+//! Upstreams and references to other objects.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// A registry that the cache pulls from.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.caSecretRef) || self.endpoints.all(e, e.startsWith('https://'))", "caSecretRef is for TLS: use https:// in endpoints, or remove caSecretRef"))]
+pub struct UpstreamSpec {
+    /// The registry as image names say it, with a port if they have one: `docker.io`, `registry.example:5000`.
+    #[schemars(
+        length(min = 1, max = 259),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$")
+    )]
+    pub host: String,
+    /// Where its API is reached, tried in this order: `https://mirror.example:5000`, or `http://…` without TLS.
+    /// Default: `https://` and the host; for `docker.io`, Docker Hub's API.
+    #[serde(default)]
+    #[schemars(
+        length(max = 8),
+        inner(
+            length(min = 8, max = 270),
+            regex(pattern = r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?/?$")
+        )
+    )]
+    pub endpoints: Vec<String>,
+    /// Put in front of each repository when the upstream is asked: `proxy/docker-hub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 200),
+        regex(pattern = r"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$")
+    )]
+    pub repository_prefix: Option<String>,
+    /// Certificate authorities to trust for this upstream instead of the system's: PEM in a Secret of the same namespace. Changes take effect without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+/// A key of a Secret in the same namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the Secret.
+    #[serde(default = "ca_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// A `CachePolicy` in the same namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRef {
+    /// Name of the `CachePolicy`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+fn ca_key() -> String {
+    "ca.crt".to_owned()
+}
