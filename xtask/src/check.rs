@@ -1,0 +1,126 @@
+//! `cargo xtask check`: one command for everything that is not a test.
+
+mod imports;
+mod rust_files;
+mod style;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::{self, cargo, output, root};
+use crate::generate;
+
+const DENY_VERSION: &str = "0.20.2";
+
+/// Runs all checks, the quick ones first.
+pub(crate) fn run() -> Result<()> {
+    step("generated files are current", || generate::run(true))?;
+    step("imports go one way", imports::check)?;
+    step("files keep to the house rules", style::check)?;
+    step("format", || {
+        command::run(cargo(["fmt", "--all", "--check"]))
+    })?;
+    step(
+        "the server is built without Kubernetes",
+        server_has_no_kubernetes,
+    )?;
+    step("lints", || {
+        command::run(cargo([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
+    })?;
+    step("documentation", documentation)?;
+    step("licences, sources and duplicate versions", licences)
+}
+
+fn step(what: &str, action: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("check: {what}");
+    action().with_context(|| format!("check failed: {what}"))
+}
+
+fn documentation() -> Result<()> {
+    let mut command = cargo([
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    command.env("RUSTDOCFLAGS", "--deny warnings");
+    command::run(command)
+}
+
+/// An invariant of the architecture: the server runs alone, and its image carries no Kubernetes client.
+fn server_has_no_kubernetes() -> Result<()> {
+    let tree = output(cargo([
+        "tree",
+        "--package",
+        "cache-server",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]))?;
+    for name in ["kube", "k8s-openapi", "operator"] {
+        let found = tree
+            .lines()
+            .any(|line| line.split(' ').next() == Some(name));
+        ensure!(
+            !found,
+            "cache-server depends on {name}; the contract crate's feature `kube` must stay off for it"
+        );
+    }
+    Ok(())
+}
+
+/// Advisories are left out: their database is fetched from the internet, which no check may need.
+fn licences() -> Result<()> {
+    let folder = deny_folder()?;
+    let deny = folder.join("bin/cargo-deny");
+    if !deny.exists() {
+        println!("check: installing cargo-deny {DENY_VERSION} (once, some minutes)");
+        let mut install = cargo([
+            "install",
+            "--quiet",
+            "--locked",
+            "cargo-deny",
+            "--version",
+            DENY_VERSION,
+            "--root",
+        ]);
+        install
+            .arg(&folder)
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+        command::run(install)?;
+    }
+    let mut command = std::process::Command::new(deny);
+    command.current_dir(root()).args([
+        "--log-level",
+        "warn",
+        "--offline",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    command::run(command)
+}
+
+fn deny_folder() -> Result<std::path::PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(std::path::PathBuf::from)
+        .or_else(|| {
+            std::env::var_os("HOME").map(|home| std::path::PathBuf::from(home).join(".cache"))
+        })
+        .context("neither XDG_CACHE_HOME nor HOME is set")?;
+    Ok(cache.join(format!("larder/tools/cargo-deny-{DENY_VERSION}")))
+}

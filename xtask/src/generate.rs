@@ -1,0 +1,50 @@
+//! Files that users read and the code determines. They are committed, and the check proves that they are current.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::root;
+
+/// Writes them, or says which are not current.
+pub(crate) fn run(check: bool) -> Result<()> {
+    let mut outdated = Vec::new();
+    for (path, text) in files() {
+        let full = root().join(&path);
+        let current = fs::read_to_string(&full).unwrap_or_default();
+        if current == text {
+            continue;
+        }
+        if check {
+            outdated.push(path);
+            continue;
+        }
+        if let Some(parent) = full.parent() {
+            fs::create_dir_all(parent)
+                .with_context(|| format!("failed to make {}", parent.display()))?;
+        }
+        fs::write(&full, text).with_context(|| format!("failed to write {path}"))?;
+        println!("wrote {path}");
+    }
+    ensure!(
+        outdated.is_empty(),
+        "not current: {}; run `cargo xtask generate` and commit the result",
+        outdated.join(", ")
+    );
+    Ok(())
+}
+
+fn files() -> Vec<(String, String)> {
+    let definitions = crds::schema::definitions();
+    ["crds/yaml", "helm/crds"]
+        .iter()
+        .flat_map(|folder| {
+            definitions.iter().map(move |(name, definition)| {
+                (
+                    format!("{folder}/{name}"),
+                    crds::schema::to_yaml(definition),
+                )
+            })
+        })
+        .collect()
+}

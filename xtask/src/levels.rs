@@ -1,0 +1,99 @@
+//! The test levels, from quick to real, each with the time it may take on two cores with warm build caches.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::check;
+use crate::command::{self, cargo};
+use crate::report::{Counts, run_tests};
+
+/// The profile of the binaries that go into container images.
+const IMAGE_PROFILE: &str = "image";
+
+/// Runs every level and prints the sum.
+pub(crate) fn run_levels(without_node: bool) -> Result<Counts> {
+    let mut counts = Counts::default();
+    level("checks", 10, || check::run().map(|()| Counts::default()))?;
+    counts.add(level("unit, server and operator tests", 15, || {
+        run_tests(cargo([
+            "test",
+            "--workspace",
+            "--exclude",
+            "e2e",
+            "--no-fail-fast",
+        ]))
+    })?);
+    if !without_node {
+        level("container images' binaries", 10, || {
+            build_images().map(|()| Counts::default())
+        })?;
+        counts.add(level("tests of the node's own parts", 5, || {
+            run_tests(cargo(["test", "--package", "e2e", "--lib"]))
+        })?);
+        counts.add(level("tests on a real node", 25, || {
+            run_tests(cargo(["test", "--package", "e2e", "--test", "node"]))
+        })?);
+    }
+    Ok(counts)
+}
+
+/// `cargo xtask test`.
+pub(crate) fn run(without_node: bool) -> Result<()> {
+    let counts = run_levels(without_node)?;
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    ensure!(
+        counts.is_good(),
+        "tests failed: {} failed, {} runs ended badly",
+        counts.failed,
+        counts.broken_runs
+    );
+    Ok(())
+}
+
+/// `cargo xtask demo`.
+pub(crate) fn demo(keep: bool) -> Result<()> {
+    println!("Building Larder (some minutes the first time)");
+    build_images()?;
+    let mut command = cargo(["run", "--quiet", "--package", "e2e", "--bin", "demo", "--"]);
+    if keep {
+        command.arg("--keep");
+    }
+    command::run(command)
+}
+
+fn build_images() -> Result<()> {
+    command::run(cargo([
+        "build",
+        "--quiet",
+        "--profile",
+        IMAGE_PROFILE,
+        "--package",
+        "cache-server",
+        "--package",
+        "operator",
+    ]))
+}
+
+fn level(
+    name: &str,
+    budget_minutes: u64,
+    action: impl FnOnce() -> Result<Counts>,
+) -> Result<Counts> {
+    println!("== {name} (budget {budget_minutes} min)");
+    let start = Instant::now();
+    let counts = action()?;
+    let took = start.elapsed();
+    let over = if took > Duration::from_secs(budget_minutes * 60) {
+        ", over its budget"
+    } else {
+        ""
+    };
+    println!(
+        "== {name}: {} passed, {} failed in {:.0} s{over}",
+        counts.passed,
+        counts.failed,
+        took.as_secs_f64()
+    );
+    Ok(counts)
+}
