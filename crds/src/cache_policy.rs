@@ -39,10 +39,8 @@ pub struct CachePolicySpec {
 pub struct RuleSpec {
     /// Stands in messages, metrics and logs; unique within the policy. Default: the rule's number, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')", "name: use lower-case letters, digits and inner hyphens"))]
     pub name: Option<String>,
     /// Which requests the rule is for. Default: all.
     #[serde(default, rename = "match")]
@@ -80,17 +78,13 @@ pub struct MatchSpec {
 pub struct FreshnessSpec {
     /// Age from which the upstream is asked again whether the tag moved.
     #[serde(default = "refresh_after")]
-    #[schemars(
-        length(min = 2, max = 32),
-        regex(pattern = r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$")
-    )]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = ("self.matches('^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$')", "refreshAfter: write whole numbers with units from large to small: 90s, 5m, 1h30m, 7d"))]
     pub refresh_after: String,
     /// Age up to which the old answer is given while the upstream fails or hangs.
     #[serde(default = "serve_stale_for")]
-    #[schemars(
-        length(min = 2, max = 32),
-        regex(pattern = r"^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$")
-    )]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = ("self.matches('^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$')", "serveStaleFor: write whole numbers with units from large to small: 90s, 5m, 1h30m, 7d"))]
     pub serve_stale_for: String,
     /// Globs over tags that never move: asked once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

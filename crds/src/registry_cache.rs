@@ -30,7 +30,6 @@ pub use upstream::{PolicyRef, SecretKeyRef, UpstreamSpec};
     namespaced,
     status = "RegistryCacheStatus",
     derive = "PartialEq",
-    shortname = "rc",
     shortname = "rcache",
     category = "larder",
     doc = "A pull-through cache for container images, its monitoring, and the mirror configuration for the nodes that use it.",

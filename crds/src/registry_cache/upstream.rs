@@ -9,21 +9,14 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = ("!has(self.caSecretRef) || self.endpoints.all(e, e.startsWith('https://'))", "caSecretRef is for TLS: use https:// in endpoints, or remove caSecretRef"))]
 pub struct UpstreamSpec {
     /// The registry as image names say it, with a port if they have one: `docker.io`, `registry.example:5000`.
-    #[schemars(
-        length(min = 1, max = 259),
-        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$")
-    )]
+    #[schemars(length(min = 1, max = 259))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$')", "host: write the registry as image names say it, in lower case, with a port if it has one and without scheme or path: docker.io, registry.example:5000"))]
     pub host: String,
     /// Where its API is reached, tried in this order: `https://mirror.example:5000`, or `http://…` without TLS.
     /// Default: `https://` and the host; for `docker.io`, Docker Hub's API.
     #[serde(default)]
-    #[schemars(
-        length(max = 8),
-        inner(
-            length(min = 8, max = 270),
-            regex(pattern = r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?/?$")
-        )
-    )]
+    #[schemars(length(max = 8), inner(length(min = 8, max = 270)))]
+    #[x_kube(validation = ("self.all(e, e.matches('^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?/?$'))", "endpoints: write http:// or https:// and a host with an optional port, without path, user or query: https://mirror.example:5000"))]
     pub endpoints: Vec<String>,
     /// Put in front of each repository when the upstream is asked: `proxy/docker-hub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
