@@ -24,6 +24,8 @@ pub enum Reason {
     Failed,
     /// A field has a value that can't be used.
     InvalidSpec,
+    /// An object that the cache needs exists already and belongs to somebody else.
+    NotOwned,
     /// A referenced Secret, or its key, does not exist.
     SecretNotFound,
     /// A referenced `CachePolicy` does not exist.
@@ -52,6 +54,7 @@ impl Reason {
             Self::Progressing => "Progressing",
             Self::Failed => "Failed",
             Self::InvalidSpec => "InvalidSpec",
+            Self::NotOwned => "NotOwned",
             Self::SecretNotFound => "SecretNotFound",
             Self::PolicyNotFound => "PolicyNotFound",
             Self::PolicyInvalid => "PolicyInvalid",
