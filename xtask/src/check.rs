@@ -105,7 +105,6 @@ fn licences() -> Result<()> {
     command.current_dir(root()).args([
         "--log-level",
         "warn",
-        "--offline",
         "check",
         "--hide-inclusion-graph",
         "bans",
