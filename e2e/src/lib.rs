@@ -1,1 +1,25 @@
-//! Skeleton.
+//! A real single-node Kubernetes, made from packages, for the demo and the node tests.
+//!
+//! [`Tools`] builds and installs what the node is made of; [`namespaces`] moves the process into network, mount and process
+//! namespaces of its own; there [`Node`] starts the cluster and [`Upstream`] a registry to pull from, with [`images`] made
+//! without Docker. [`World`] holds all of them for the cases that [`runner`] runs. Nothing outside those namespaces is touched,
+//! except the cache directory and, when something is missing, the Debian packages of the machine.
+
+pub mod command;
+pub mod component;
+pub mod images;
+pub mod namespaces;
+pub mod node;
+pub mod runner;
+pub mod tools;
+pub mod upstream;
+pub mod wait;
+pub mod world;
+
+pub use node::Node;
+pub use tools::Tools;
+pub use upstream::Upstream;
+pub use world::World;
+
+/// Where the words of a long step go: one call a line.
+pub type Progress<'a> = &'a dyn Fn(&str);

@@ -1,0 +1,116 @@
+//! One long-running program with its log file.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// How many log lines an error quotes.
+const LAST_LINES: usize = 15;
+
+/// A program that runs until it is dropped or stopped.
+#[derive(Debug)]
+pub struct Component {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Component {
+    /// Starts `command` with both outputs appended to `log`.
+    pub fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
+        let output = append_to(log)?;
+        let errors = output
+            .try_clone()
+            .with_context(|| format!("failed to share {}", log.display()))?;
+        Self::start_with_outputs(name, command, log, output, errors)
+    }
+
+    /// Starts `command` with standard output and standard error in files of their own; the latter is its log.
+    pub fn start_with_two_logs(
+        name: &'static str,
+        command: &mut Command,
+        output: &Path,
+        log: &Path,
+    ) -> Result<Self> {
+        Self::start_with_outputs(name, command, log, append_to(output)?, append_to(log)?)
+    }
+
+    fn start_with_outputs(
+        name: &'static str,
+        command: &mut Command,
+        log: &Path,
+        output: File,
+        errors: File,
+    ) -> Result<Self> {
+        // A process group of its own: a Ctrl-C in a terminal is for the one outer process, which then ends them all.
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("failed to start {name}"))?;
+        let log = log.to_owned();
+        Ok(Self { name, child, log })
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Fails when the program has ended, with the last lines that it logged.
+    pub fn check_running(&mut self) -> Result<()> {
+        let Some(status) = self
+            .child
+            .try_wait()
+            .with_context(|| format!("failed to look after {}", self.name))?
+        else {
+            return Ok(());
+        };
+        bail!(
+            "{} ended with {status}; its last lines were:\n{}",
+            self.name,
+            last_lines(&self.log)
+        );
+    }
+
+    /// Ends the program at once and waits until it is gone.
+    pub fn stop(&mut self) -> Result<()> {
+        self.child
+            .kill()
+            .with_context(|| format!("failed to end {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", self.name))?;
+        Ok(())
+    }
+}
+
+impl Drop for Component {
+    fn drop(&mut self) {
+        // Nobody is left to hear of a failure, and the namespace ends what this does not.
+        let _ = self.stop();
+    }
+}
+
+fn append_to(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("failed to open {}", path.display()))
+}
+
+fn last_lines(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}

@@ -1,0 +1,150 @@
+//! Runs cases one after the other on a shared [`World`], and prints as Rust's own test runner does.
+//!
+//! The outer process prepares, looks for leftovers when the node is gone and prints the closing line; the inner one runs the
+//! cases in between and leaves its results in a file.
+
+mod arguments;
+mod report;
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::namespaces::{self, Side};
+use crate::{Progress, World, command};
+use arguments::Arguments;
+use report::Report;
+
+/// One test on the node.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub name: &'static str,
+    pub run: fn(&mut World) -> Result<()>,
+}
+
+/// `cases![first, module::second]`: a slice of [`Case`]s named after their functions.
+#[macro_export]
+macro_rules! cases {
+    ($($run:path),* $(,)?) => {
+        &[$($crate::runner::Case { name: stringify!($run), run: $run }),*]
+    };
+}
+
+/// The case that the outer process adds when everything has ended.
+const NOTHING_IS_LEFT: &str = "nothing_is_left_on_the_machine";
+
+/// The inner process's results in the state directory.
+const RESULTS: &str = "results.json";
+
+/// Where the node's logs are copied to when a case has failed; without it they go with the node.
+const LOGS: &str = "LARDER_NODE_LOGS";
+
+/// The whole of a test target's `main`.
+pub fn main(cases: &[Case]) -> ExitCode {
+    match try_main(cases) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_main(cases: &[Case]) -> Result<ExitCode> {
+    let arguments = Arguments::parse(std::env::args().skip(1));
+    let chosen: Vec<Case> = cases
+        .iter()
+        .copied()
+        .filter(|case| arguments.choose(case.name))
+        .collect();
+    if arguments.list {
+        for case in chosen {
+            println!("{}: test", case.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let progress: Progress<'_> = &|line| eprintln!("  {line}");
+    match namespaces::side()? {
+        Side::Outer => run_outer(&chosen, cases.len() - chosen.len(), progress),
+        Side::Inner(state) => {
+            run_inner(&chosen, &state, progress)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn run_outer(cases: &[Case], filtered_out: usize, progress: Progress<'_>) -> Result<ExitCode> {
+    let mut report = Report::new(filtered_out);
+    if cases.is_empty() {
+        Report::print_start(0);
+    } else {
+        Report::print_start(cases.len() + 1);
+        World::prepare(progress)?;
+        let ended = namespaces::run_inside(RESULTS)?;
+        let results = ended
+            .kept
+            .with_context(|| format!("the cases ended early, with {}", ended.status))?;
+        report.add(serde_json::from_slice(&results).context("failed to read the results")?);
+        let clean = match ended.leftovers {
+            left if left.is_empty() => Ok(()),
+            left => Err(anyhow!("left on the machine: {left}")),
+        };
+        report.record(NOTHING_IS_LEFT, clean);
+    }
+    report.print_end();
+    Ok(if report.has_failures() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn run_inner(cases: &[Case], state: &Path, progress: Progress<'_>) -> Result<()> {
+    install_crypto();
+    let mut world = World::start(state, progress).inspect_err(|_| copy_logs(state))?;
+    let mut report = Report::new(0);
+    for case in cases {
+        // A panic ends the case only, as it would in a test of the language's own runner.
+        let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut world)))
+            .unwrap_or_else(|_| Err(anyhow!("the case panicked")));
+        let outcome = outcome.and_then(|()| world.node.check_running().context("after the case"));
+        report.record(case.name, outcome);
+    }
+    if report.has_failures() {
+        copy_logs(state);
+    }
+    let results = serde_json::to_vec(report.results()).context("failed to write the results")?;
+    std::fs::write(state.join(RESULTS), results).context("failed to write the results")
+}
+
+/// One provider for all clients of this process, as the workspace builds them without one.
+pub fn install_crypto() {
+    // An error only says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn copy_logs(state: &Path) {
+    let Some(target) = std::env::var_os(LOGS) else {
+        return;
+    };
+    let copied = std::fs::create_dir_all(&target)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| {
+            let mut copy = Command::new("cp");
+            copy.arg("-r").arg(state.join("node/log"));
+            let registry = state.join("upstream");
+            copy.args(
+                ["access.log", "registry.log"]
+                    .map(|name| registry.join(name))
+                    .into_iter()
+                    .filter(|log| log.exists()),
+            );
+            command::output(copy.arg("-t").arg(&target)).map(drop)
+        });
+    if let Err(error) = copied {
+        let _ = writeln!(std::io::stderr(), "failed to copy the logs: {error:#}");
+    }
+}

@@ -1,0 +1,56 @@
+//! What the node is made of: Go programs built once into a cache, and Debian packages.
+
+mod build;
+mod cache;
+mod catalogue;
+pub mod packages;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+pub use cache::cache_directory;
+
+use crate::Progress;
+
+/// The programs of the node, all of them present.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    directories: Vec<PathBuf>,
+}
+
+impl Tools {
+    /// Installs the Debian packages and builds the Go programs that are missing. Needs the network only if something is.
+    pub fn ensure(progress: Progress<'_>) -> Result<Self> {
+        packages::ensure(packages::NODE, progress)?;
+        let mut directories = Vec::new();
+        for tool in catalogue::TOOLS {
+            directories.push(
+                build::ensure(tool, progress)
+                    .with_context(|| format!("failed to provide {}", tool.name))?,
+            );
+        }
+        Ok(Self { directories })
+    }
+
+    /// The path of a program by its name, such as `kubectl`.
+    pub fn path(&self, program: &str) -> Result<PathBuf> {
+        self.directories
+            .iter()
+            .map(|directory| directory.join(program))
+            .find(|path| path.is_file())
+            .with_context(|| format!("no tool provides the program {program}"))
+    }
+
+    /// A value for `PATH` by which a shell or a program finds all of them and those of Debian.
+    pub fn search_path(&self) -> OsString {
+        let mut path = OsString::new();
+        for directory in &self.directories {
+            path.push(directory);
+            path.push(":");
+        }
+        path.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        path
+    }
+}

@@ -1,0 +1,124 @@
+//! The Go programs and how each is built. The versions are those of the committed go.mod files.
+
+/// One Go module and the programs that are built from it.
+pub(super) struct Tool {
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
+    /// How long a first build takes on two cores, for the reader of the progress line.
+    pub(super) minutes: u32,
+    pub(super) files: [(&'static str, &'static str); 3],
+    pub(super) packages: &'static [&'static str],
+    pub(super) tags: &'static str,
+    pub(super) linker_flags: &'static str,
+    /// Programs whose package path does not end in their name: as `go build` calls it, as it is called here.
+    pub(super) renames: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! module_files {
+    ($name:literal) => {
+        [
+            (
+                "go.mod",
+                include_str!(concat!("../../tools/", $name, "/go.mod")),
+            ),
+            (
+                "go.sum",
+                include_str!(concat!("../../tools/", $name, "/go.sum")),
+            ),
+            (
+                "tools.go",
+                include_str!(concat!("../../tools/", $name, "/tools.go")),
+            ),
+        ]
+    };
+}
+
+/// The small ones first, so that a build that can't work fails early.
+pub(super) const TOOLS: &[Tool] = &[
+    Tool {
+        name: "etcd",
+        version: "3.6.16",
+        minutes: 1,
+        files: module_files!("etcd"),
+        packages: &["go.etcd.io/etcd/server/v3"],
+        tags: "",
+        linker_flags: "",
+        renames: &[("server", "etcd")],
+    },
+    Tool {
+        name: "distribution",
+        version: "3.1.2",
+        minutes: 2,
+        files: module_files!("distribution"),
+        packages: &["github.com/distribution/distribution/v3/cmd/registry"],
+        tags: "",
+        linker_flags: "-X github.com/distribution/distribution/v3/version.version=v3.1.2",
+        renames: &[],
+    },
+    Tool {
+        name: "containerd",
+        version: "2.2.9",
+        minutes: 2,
+        files: module_files!("containerd"),
+        packages: &[
+            "github.com/containerd/containerd/v2/cmd/containerd",
+            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            "github.com/containerd/containerd/v2/cmd/ctr",
+        ],
+        tags: "no_btrfs",
+        linker_flags: "-X github.com/containerd/containerd/v2/version.Version=v2.2.9",
+        renames: &[],
+    },
+    Tool {
+        name: "helm",
+        version: "3.22.0",
+        minutes: 2,
+        files: module_files!("helm"),
+        packages: &["helm.sh/helm/v3/cmd/helm"],
+        tags: "",
+        // The Kubernetes version is what `helm template` and `helm lint` believe to talk to.
+        linker_flags: "-X helm.sh/helm/v3/internal/version.version=v3.22.0 \
+                       -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
+                       -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34 \
+                       -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
+                       -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34",
+        renames: &[],
+    },
+    Tool {
+        name: "kubernetes",
+        version: "1.34.4",
+        minutes: 10,
+        files: module_files!("kubernetes"),
+        packages: &[
+            "k8s.io/kubernetes/cmd/kube-apiserver",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-proxy",
+            "k8s.io/kubernetes/cmd/kube-scheduler",
+            "k8s.io/kubernetes/cmd/kubectl",
+            "k8s.io/kubernetes/cmd/kubelet",
+        ],
+        tags: "providerless,dockerless",
+        linker_flags: "-X k8s.io/component-base/version.gitVersion=v1.34.4 \
+                       -X k8s.io/component-base/version.gitMajor=1 \
+                       -X k8s.io/component-base/version.gitMinor=34",
+        renames: &[],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::TOOLS;
+
+    #[test]
+    fn every_version_is_the_one_of_its_module_file() {
+        for tool in TOOLS {
+            let required = format!(" v{}\n", tool.version);
+            let (_, module) = tool.files[0];
+            assert!(
+                module.contains(&required),
+                "{}: go.mod does not require{required}",
+                tool.name
+            );
+        }
+    }
+}

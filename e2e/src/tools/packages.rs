@@ -1,0 +1,114 @@
+//! Debian packages: installing those that the node needs, downloading those that images are made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::cache::cache_directory;
+use crate::{Progress, command};
+
+/// What the node takes from Debian.
+pub const NODE: &[&str] = &[
+    "busybox-static",
+    "containernetworking-plugins",
+    "iproute2",
+    "iptables",
+    "runc",
+];
+
+/// Prometheus and promtool, for the cases and the demo that look at metrics.
+pub const MONITORING: &[&str] = &["prometheus"];
+
+/// Installs those of `packages` that are missing.
+pub fn ensure(packages: &[&str], progress: Progress<'_>) -> Result<()> {
+    if !Path::new("/etc/debian_version").exists() {
+        bail!(
+            "the node is made of Debian packages ({}): this is not Debian",
+            packages.join(", ")
+        );
+    }
+    let missing: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|package| !is_installed(package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "missing Debian packages, and only root may install them: {}",
+            missing.join(" ")
+        );
+    }
+    progress(&format!("installing {} from Debian", missing.join(", ")));
+    with_fresh_lists(|| {
+        command::output(
+            apt_get()
+                .args(["install", "-y", "--no-install-recommends"])
+                .args(&missing)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )
+    })?;
+    Ok(())
+}
+
+/// The package's file in the cache, downloaded if it is not there. Needs no network if it is.
+pub fn file(package: &str) -> Result<PathBuf> {
+    let line = with_fresh_lists(|| {
+        command::output(apt_get().args(["download", "--print-uris", package]))
+    })?;
+    // 'address' name size hash
+    let name = line
+        .split_whitespace()
+        .nth(1)
+        .with_context(|| format!("apt-get knows no file of {package}"))?;
+    let directory = cache_directory()?.join("packages");
+    let path = directory.join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("failed to create {}", directory.display()))?;
+    let temporary =
+        tempfile::tempdir_in(&directory).context("failed to create a directory to download to")?;
+    with_fresh_lists(|| {
+        command::output(
+            apt_get()
+                .args(["download", package])
+                .current_dir(temporary.path()),
+        )
+    })?;
+    fs::rename(temporary.path().join(name), &path)
+        .with_context(|| format!("{package} was not downloaded as {name}"))?;
+    Ok(path)
+}
+
+/// Unpacks the package's files, without running any of its scripts.
+pub fn unpack(package: &str, directory: &Path) -> Result<()> {
+    let file = file(package)?;
+    command::output(Command::new("dpkg-deb").arg("-x").arg(file).arg(directory))?;
+    Ok(())
+}
+
+fn is_installed(package: &str) -> bool {
+    command::output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]))
+        .is_ok_and(|status| status == "installed")
+}
+
+/// Repeats what failed after one `apt-get update`: without lists nothing is found, and old lists name files that are gone.
+fn with_fresh_lists(attempt: impl Fn() -> Result<String>) -> Result<String> {
+    attempt().or_else(|first| {
+        command::output(apt_get().arg("update")).context(first)?;
+        attempt()
+    })
+}
+
+fn apt_get() -> Command {
+    let mut apt_get = Command::new("apt-get");
+    // As root rather than as its own user, who may not write to the cache directory.
+    apt_get.args(["-q", "-o", "APT::Sandbox::User=root"]);
+    apt_get
+}

@@ -1,0 +1,42 @@
+//! What all cases share: one node, one upstream registry, one set of images.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::images::Seeds;
+use crate::{Node, Progress, Tools, Upstream};
+
+/// Built once; the cases run on it in order.
+#[derive(Debug)]
+pub struct World {
+    pub tools: Tools,
+    pub node: Node,
+    pub upstream: Upstream,
+    pub images: Seeds,
+}
+
+impl World {
+    /// Starts everything below `directory`, inside the namespaces.
+    pub fn start(directory: &Path, progress: Progress<'_>) -> Result<Self> {
+        let tools = Tools::ensure(progress)?;
+        progress("building the images");
+        let images = Seeds::build()?;
+        let node = Node::start(&tools, &directory.join("node"), &images.pause, progress)?;
+        let upstream = Upstream::start(&tools, &directory.join("upstream"))?;
+        images.push_to(&upstream)?;
+        progress("the node is ready");
+        Ok(Self {
+            tools,
+            node,
+            upstream,
+            images,
+        })
+    }
+
+    /// What has to be there before the process moves into a network without a way out.
+    pub fn prepare(progress: Progress<'_>) -> Result<()> {
+        Tools::ensure(progress)?;
+        crate::images::download_packages(progress)
+    }
+}
