@@ -1,12 +1,16 @@
 //! The definitions as the API server gets them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON,
+    JSON, JSONSchemaPropsOrArray,
 };
 use kube::CustomResourceExt as _;
 
 use crate::cache_policy::CachePolicy;
 use crate::registry_cache::RegistryCache;
+
+pub use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps as SchemaProperties,
+};
 
 /// Both definitions, with the name of the file that holds each.
 pub fn definitions() -> [(&'static str, CustomResourceDefinition); 2] {
@@ -36,6 +40,14 @@ fn with_status_default(mut definition: CustomResourceDefinition) -> CustomResour
         }
     }
     definition
+}
+
+/// The schema of a list's entries, if it is one for all.
+pub fn single(items: &JSONSchemaPropsOrArray) -> Option<&SchemaProperties> {
+    match items {
+        JSONSchemaPropsOrArray::Schema(schema) => Some(schema),
+        JSONSchemaPropsOrArray::Schemas(_) => None,
+    }
 }
 
 /// A definition as YAML text, as it stands in `crds/yaml`.

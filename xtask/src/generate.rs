@@ -1,5 +1,7 @@
 //! Files that users read and the code determines. They are committed, and the check proves that they are current.
 
+mod reference;
+
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -36,15 +38,16 @@ pub(crate) fn run(check: bool) -> Result<()> {
 
 fn files() -> Vec<(String, String)> {
     let definitions = crds::schema::definitions();
-    ["crds/yaml", "helm/crds"]
-        .iter()
-        .flat_map(|folder| {
-            definitions.iter().map(move |(name, definition)| {
-                (
-                    format!("{folder}/{name}"),
-                    crds::schema::to_yaml(definition),
-                )
-            })
-        })
-        .collect()
+    let mut files = Vec::new();
+    for (name, definition) in &definitions {
+        for folder in ["crds/yaml", "helm/crds"] {
+            files.push((
+                format!("{folder}/{name}"),
+                crds::schema::to_yaml(definition),
+            ));
+        }
+        let page = format!("docs/reference/{}.md", definition.spec.names.kind);
+        files.push((page, reference::page(definition)));
+    }
+    files
 }
