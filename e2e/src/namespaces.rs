@@ -4,6 +4,7 @@
 //! the new process namespace arranges the mounts and then only collects orphans. The inner one does the work. Whatever ends the
 //! outer process, even a SIGKILL, ends every process inside; mounts and network devices go with their namespaces.
 
+mod cgroups;
 mod leftovers;
 mod mounts;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
+pub(crate) use cgroups::name as cgroup_name;
 pub use leftovers::Leftovers;
 
 const STAGE: &str = "LARDER_NODE_STAGE";
@@ -36,12 +38,12 @@ pub fn side() -> Result<Side> {
     let Some(stage) = std::env::var_os(STAGE) else {
         return Ok(Side::Outer);
     };
-    let state =
-        PathBuf::from(std::env::var_os(STATE).with_context(|| format!("{STATE} is not set"))?);
+    let directory = std::env::var_os(STATE).with_context(|| format!("{STATE} is not set"))?;
+    let directory = PathBuf::from(directory);
     if stage == INNER {
-        return Ok(Side::Inner(state));
+        return Ok(Side::Inner(directory));
     }
-    std::process::exit(first_process(&state)?);
+    std::process::exit(first_process(&directory)?);
 }
 
 /// What is known when everything inside has ended.
@@ -66,7 +68,7 @@ pub fn run_inside(keep: &str) -> Result<Ended> {
     if !rustix::process::geteuid().is_root() {
         bail!("only root may create namespaces with a node in them");
     }
-    let before = Leftovers::now()?;
+    let devices = leftovers::network_devices()?;
     let state = tempfile::Builder::new()
         .prefix("larder-node-")
         .tempdir()
@@ -79,7 +81,7 @@ pub fn run_inside(keep: &str) -> Result<Ended> {
     let status = runtime.block_on(wait_or_end(state.path()))?;
     let identity = std::fs::read_to_string(state.path().join(IDENTITY)).unwrap_or_default();
     let kept = std::fs::read(state.path().join(keep)).ok();
-    let leftovers = leftovers::remove(state, &identity, &before)?;
+    let leftovers = leftovers::remove(state, &identity, &devices)?;
     Ok(Ended {
         status,
         kept,
@@ -129,6 +131,7 @@ fn first_process(state: &Path) -> Result<i32> {
     std::fs::write(state.join(IDENTITY), identity.to_string_lossy().as_bytes())
         .context("failed to write down the process namespace")?;
     mounts::arrange(state)?;
+    cgroups::create(state)?;
     let program = std::env::current_exe().context("failed to find this program")?;
     let inner = Command::new(program)
         .args(std::env::args_os().skip(1))

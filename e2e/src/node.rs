@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::component::Component;
 use crate::images::{Artifact, PAUSE, write_archive};
+use crate::namespaces::cgroup_name;
 use crate::{Progress, Tools, command, wait};
 use pki::Authority;
 
@@ -38,22 +39,25 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts everything below `directory`, with the pause image in place, and returns when the node is ready.
+    /// Starts everything below the state directory of the namespaces, with the pause image in place, and returns when the
+    /// node is ready.
     pub fn start(
         tools: &Tools,
-        directory: &Path,
+        state: &Path,
         pause: &Artifact,
         progress: Progress<'_>,
     ) -> Result<Self> {
+        let cgroup = cgroup_name(state)?;
+        let directory = state.join("node");
         for part in ["log", "certs.d", "images", "volumes"] {
             let path = directory.join(part);
             fs::create_dir_all(&path)
                 .with_context(|| format!("failed to create {}", path.display()))?;
         }
         network::configure()?;
-        Authority::new()?.issue_all(directory)?;
+        Authority::new()?.issue_all(&directory)?;
         let mut node = Self {
-            directory: directory.to_owned(),
+            directory,
             tools: tools.clone(),
             components: Vec::new(),
         };
@@ -72,7 +76,7 @@ impl Node {
         node.components
             .extend(control_plane::start_controllers(&node.directory, tools)?);
         node.components
-            .extend(kubelet::start(&node.directory, tools)?);
+            .extend(kubelet::start(&node.directory, &cgroup, tools)?);
         node.wait_for("the node to be ready", START_LIMIT, Self::check_ready)?;
         // Pods are refused before the controllers have made this.
         node.wait_for("the default service account", START_LIMIT, |node| {

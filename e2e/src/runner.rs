@@ -10,6 +10,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
@@ -66,7 +67,9 @@ fn try_main(cases: &[Case]) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let progress: Progress<'_> = &|line| eprintln!("  {line}");
+    let start = Instant::now();
+    let progress: Progress<'_> =
+        &|line| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64());
     match namespaces::side()? {
         Side::Outer => run_outer(&chosen, cases.len() - chosen.len(), progress),
         Side::Inner(state) => {
@@ -107,6 +110,7 @@ fn run_inner(cases: &[Case], state: &Path, progress: Progress<'_>) -> Result<()>
     let mut world = World::start(state, progress).inspect_err(|_| copy_logs(state))?;
     let mut report = Report::new(0);
     for case in cases {
+        progress(case.name);
         // A panic ends the case only, as it would in a test of the language's own runner.
         let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut world)))
             .unwrap_or_else(|_| Err(anyhow!("the case panicked")));

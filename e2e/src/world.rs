@@ -17,13 +17,13 @@ pub struct World {
 }
 
 impl World {
-    /// Starts everything below `directory`, inside the namespaces.
-    pub fn start(directory: &Path, progress: Progress<'_>) -> Result<Self> {
+    /// Starts everything below the state directory, inside the namespaces.
+    pub fn start(state: &Path, progress: Progress<'_>) -> Result<Self> {
         let tools = Tools::ensure(progress)?;
         progress("building the images");
         let images = Seeds::build()?;
-        let node = Node::start(&tools, &directory.join("node"), &images.pause, progress)?;
-        let upstream = Upstream::start(&tools, &directory.join("upstream"))?;
+        let node = Node::start(&tools, state, &images.pause, progress)?;
+        let upstream = Upstream::start(&tools, &state.join("upstream"))?;
         images.push_to(&upstream)?;
         progress("the node is ready");
         Ok(Self {

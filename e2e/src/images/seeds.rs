@@ -88,7 +88,7 @@ impl Seeds {
         let shared = [base.clone(), languages, fonts];
         Ok(Self {
             pause: image(Platform::AMD64, &["/bin/sleep", "2147483647"], &[pause])?.into(),
-            busybox: image(Platform::AMD64, &["/bin/sh"], &[base.clone()])?.into(),
+            busybox: image(Platform::AMD64, &["/bin/sh"], std::slice::from_ref(&base))?.into(),
             hello_1: hello("1.0", &shared, characters)?.into(),
             hello_2: hello("2.0", &shared, editor)?.into(),
             multi: Index::new(vec![

@@ -12,7 +12,8 @@ use super::network::{ADDRESS, PODS};
 use crate::Tools;
 use crate::component::Component;
 
-pub(super) fn start(directory: &Path, tools: &Tools) -> Result<[Component; 2]> {
+/// `cgroup` is the directory of this node at the top of the cgroup hierarchies.
+pub(super) fn start(directory: &Path, cgroup: &str, tools: &Tools) -> Result<[Component; 2]> {
     let resolver = directory.join("resolv.conf");
     // There is no DNS. With the machine's own file, pods would wait for servers that no packet reaches.
     write(
@@ -20,7 +21,7 @@ pub(super) fn start(directory: &Path, tools: &Tools) -> Result<[Component; 2]> {
         "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
     )?;
     let configuration = directory.join("kubelet.yaml");
-    write(&configuration, &configuration_text(directory))?;
+    write(&configuration, &configuration_text(directory, cgroup))?;
     let mut kubelet = Command::new(tools.path("kubelet")?);
     kubelet
         .arg("--config")
@@ -56,7 +57,7 @@ pub(super) fn start(directory: &Path, tools: &Tools) -> Result<[Component; 2]> {
     ])
 }
 
-fn configuration_text(directory: &Path) -> String {
+fn configuration_text(directory: &Path, cgroup: &str) -> String {
     let socket = containerd::socket(directory);
     let (directory, socket) = (directory.display(), socket.display());
     // Images and pods are for the tests to remove, however full the machine's disk is.
@@ -70,6 +71,7 @@ tlsPrivateKeyFile: \"{directory}/pki/kubelet.key\"
 containerRuntimeEndpoint: \"unix://{socket}\"
 resolvConf: \"{directory}/resolv.conf\"
 cgroupDriver: cgroupfs
+cgroupRoot: \"/{cgroup}\"
 failCgroupV1: false
 failSwapOn: false
 imageGCHighThresholdPercent: 100
