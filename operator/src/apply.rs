@@ -1,0 +1,292 @@
+//! Step 4: writes what was rendered where the cluster differs, and removes what is no longer rendered.
+
+pub mod difference;
+mod quantity;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use crate::FIELD_MANAGER;
+use crate::monitoring_api::{self, MonitoringApi};
+use crate::observe::{Live, core_children};
+use crate::render::names::{self, Owner};
+use crate::render::{Manifest, Rendered};
+
+/// Why the cluster could not be brought in line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "failed to apply {kind} {namespace}/{name}: it exists and does not belong to this RegistryCache; delete it, or give the RegistryCache another name"
+    )]
+    NotOwned {
+        kind: String,
+        namespace: String,
+        name: String,
+    },
+    #[error(
+        "failed to apply {kind} {namespace}/{name}: one of an earlier RegistryCache of this name is still being removed"
+    )]
+    Leftover {
+        kind: String,
+        namespace: String,
+        name: String,
+    },
+    #[error("failed to read {kind} {namespace}/{name}")]
+    Read {
+        kind: String,
+        namespace: String,
+        name: String,
+        source: Box<kube::Error>,
+    },
+    #[error("failed to apply {kind} {namespace}/{name}")]
+    Write {
+        kind: String,
+        namespace: String,
+        name: String,
+        source: Box<kube::Error>,
+    },
+    #[error("failed to delete {kind} {namespace}/{name}, which is no longer wanted")]
+    Prune {
+        kind: String,
+        namespace: String,
+        name: String,
+        source: Box<kube::Error>,
+    },
+    #[error("failed to render")]
+    Render { source: crate::render::Error },
+    #[error("failed to read the StatefulSet that the API server returned")]
+    StatefulSet { source: serde_json::Error },
+}
+
+/// The cluster has what was rendered.
+#[derive(Debug)]
+pub struct Applied {
+    pub stateful_set: StatefulSet,
+    /// Whether the policy that the pods must take is a new one.
+    pub policy_changed: bool,
+    /// Names of the mirror configurations that exist.
+    pub mirrors: Vec<String>,
+    /// The failure of an object without which the cache serves.
+    pub optional_failure: Option<Error>,
+    /// What was written, for the log: `kind/name`.
+    pub written: Vec<String>,
+}
+
+/// Applies.
+pub async fn apply(
+    client: &Client,
+    owner: &Owner,
+    live: &Live,
+    rendered: Rendered,
+    monitoring: MonitoringApi,
+) -> Result<Applied, Error> {
+    let step = Step {
+        client,
+        owner,
+        live,
+    };
+    let mirrors = rendered.mirrors.iter().map(ResourceExt::name_any);
+    let mut applied = Applied {
+        stateful_set: StatefulSet::default(),
+        policy_changed: policy_changed(&rendered, live),
+        mirrors: mirrors.collect(),
+        optional_failure: None,
+        written: Vec::new(),
+    };
+    let manifests = rendered
+        .into_apply_order()
+        .map_err(|source| Error::Render { source })?;
+    let wanted: BTreeSet<(String, String)> = manifests
+        .iter()
+        .map(|manifest| (manifest.resource.kind.clone(), manifest.name.clone()))
+        .collect();
+    for manifest in manifests {
+        match step.ensure(&manifest).await {
+            Ok((object, written)) => {
+                if written {
+                    applied
+                        .written
+                        .push(format!("{}/{}", manifest.resource.kind, manifest.name));
+                }
+                if manifest.resource.kind == "StatefulSet" {
+                    applied.stateful_set = serde_json::to_value(&object)
+                        .and_then(serde_json::from_value)
+                        .map_err(|source| Error::StatefulSet { source })?;
+                }
+            }
+            Err(error) if manifest.optional => applied.optional_failure = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let resources = core_children()
+        .into_iter()
+        .chain(monitoring_api::resources(monitoring));
+    for resource in resources {
+        let pruned = step.prune(&resource, &wanted).await?;
+        applied
+            .written
+            .extend(pruned.map(|name| format!("-{}/{name}", resource.kind)));
+    }
+    Ok(applied)
+}
+
+fn policy_changed(rendered: &Rendered, live: &Live) -> bool {
+    let hash = |annotations: &std::collections::BTreeMap<String, String>| {
+        annotations.get(names::POLICY_HASH).cloned()
+    };
+    let before = live
+        .get("ConfigMap", &rendered.config_map.name_any())
+        .and_then(|object| hash(object.annotations()));
+    before.is_some() && before != hash(rendered.config_map.annotations())
+}
+
+struct Step<'a> {
+    client: &'a Client,
+    owner: &'a Owner,
+    live: &'a Live,
+}
+
+impl Step<'_> {
+    fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.owner.namespace, resource)
+    }
+
+    /// The object as it is afterwards, and whether it was written.
+    async fn ensure(&self, manifest: &Manifest) -> Result<(DynamicObject, bool), Error> {
+        let kind = &manifest.resource.kind;
+        let (namespace, name) = (&self.owner.namespace, &manifest.name);
+        let live = match self.live.get(kind, name) {
+            Some(live) => Some(live.clone()),
+            // Without our labels it is not among the observed ones, but may exist.
+            None => self
+                .api(&manifest.resource)
+                .get_opt(name)
+                .await
+                .map_err(|source| Error::Read {
+                    kind: kind.clone(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    source: Box::new(source),
+                })?,
+        };
+        if let Some(live) = live {
+            self.check_owner(kind, &live)?;
+            let Some(difference) = difference(manifest, &live) else {
+                return Ok((live, false));
+            };
+            tracing::info!(%namespace, %name, %kind, %difference, "applying {kind} {namespace}/{name}");
+        } else {
+            tracing::info!(%namespace, %name, %kind, "creating {kind} {namespace}/{name}");
+        }
+        let object = self
+            .api(&manifest.resource)
+            .patch(
+                name,
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(&with_type(manifest)),
+            )
+            .await
+            .map_err(|source| Error::Write {
+                kind: kind.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+                source: Box::new(source),
+            })?;
+        Ok((object, true))
+    }
+
+    fn check_owner(&self, kind: &str, live: &DynamicObject) -> Result<(), Error> {
+        let controller = live
+            .owner_references()
+            .iter()
+            .find(|reference| reference.controller == Some(true));
+        let (kind, namespace, name) = (
+            kind.to_owned(),
+            self.owner.namespace.clone(),
+            live.name_any(),
+        );
+        match controller {
+            Some(reference) if reference.uid == self.owner.uid => Ok(()),
+            Some(reference)
+                if reference.kind == "RegistryCache" && reference.name == self.owner.name =>
+            {
+                Err(Error::Leftover {
+                    kind,
+                    namespace,
+                    name,
+                })
+            }
+            Some(_) | None => Err(Error::NotOwned {
+                kind,
+                namespace,
+                name,
+            }),
+        }
+    }
+
+    /// Deletes our objects of a kind that are not wanted, and returns their names.
+    async fn prune(
+        &self,
+        resource: &ApiResource,
+        wanted: &BTreeSet<(String, String)>,
+    ) -> Result<impl Iterator<Item = String> + use<>, Error> {
+        let mut pruned = Vec::new();
+        for (kind, object) in self.live.iter() {
+            let name = object.name_any();
+            if kind != resource.kind
+                || wanted.contains(&(kind.to_owned(), name.clone()))
+                || object.metadata.deletion_timestamp.is_some()
+                || self.check_owner(kind, object).is_err()
+            {
+                continue;
+            }
+            // Not another object that took the name meanwhile.
+            let parameters = DeleteParams::background().preconditions(Preconditions {
+                uid: object.uid(),
+                resource_version: None,
+            });
+            match self.api(resource).delete(&name, &parameters).await {
+                Ok(_) => pruned.push(name),
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+                Err(source) => {
+                    return Err(Error::Prune {
+                        kind: kind.to_owned(),
+                        namespace: self.owner.namespace.clone(),
+                        name,
+                        source: Box::new(source),
+                    });
+                }
+            }
+        }
+        Ok(pruned.into_iter())
+    }
+}
+
+/// Why the object must be written; `None`: it need not be.
+fn difference(manifest: &Manifest, live: &DynamicObject) -> Option<String> {
+    let Ok(live) = serde_json::to_value(live) else {
+        return Some("unreadable".to_owned());
+    };
+    difference::first_difference(&without_type(&manifest.body), &live)
+}
+
+/// Items of a list come without their type.
+fn without_type(body: &Value) -> Value {
+    let mut body = body.clone();
+    if let Value::Object(map) = &mut body {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    body
+}
+
+fn with_type(manifest: &Manifest) -> Value {
+    let mut body = manifest.body.clone();
+    body["apiVersion"] = Value::String(manifest.resource.api_version.clone());
+    body["kind"] = Value::String(manifest.resource.kind.clone());
+    body
+}

@@ -1,0 +1,93 @@
+//! Quantities of Kubernetes, as far as telling whether two are equal needs them: `1000m` and `1`, `1024Mi` and `1Gi`. Pure.
+
+/// Whether both are the same amount.
+pub(super) fn equal(left: &str, right: &str) -> bool {
+    left == right || matches!((nanos(left), nanos(right)), (Some(l), Some(r)) if l == r)
+}
+
+/// The amount in billionths. `None`: not a quantity, or beyond all bounds.
+fn nanos(text: &str) -> Option<i128> {
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let whole: i128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    let fraction: i128 = format!("{fraction:0<9}").parse().ok()?;
+    let billionths = whole
+        .checked_mul(1_000_000_000)?
+        .checked_add(fraction)?
+        .checked_mul(sign)?;
+    let (multiply, divide) = factor(suffix)?;
+    let product = billionths.checked_mul(multiply)?;
+    (product % divide == 0).then_some(product / divide)
+}
+
+fn factor(suffix: &str) -> Option<(i128, i128)> {
+    let decimal = |exponent: i32| -> Option<(i128, i128)> {
+        let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+        Some(if exponent < 0 { (1, power) } else { (power, 1) })
+    };
+    match suffix {
+        "" => decimal(0),
+        "n" => decimal(-9),
+        "u" => decimal(-6),
+        "m" => decimal(-3),
+        "k" => decimal(3),
+        "M" => decimal(6),
+        "G" => decimal(9),
+        "T" => decimal(12),
+        "P" => decimal(15),
+        "E" => decimal(18),
+        "Ki" => Some((1 << 10, 1)),
+        "Mi" => Some((1 << 20, 1)),
+        "Gi" => Some((1 << 30, 1)),
+        "Ti" => Some((1 << 40, 1)),
+        "Pi" => Some((1 << 50, 1)),
+        "Ei" => Some((1 << 60, 1)),
+        _ => decimal(suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_one_amount_are_equal() {
+        for (left, right) in [
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1024Mi", "1Gi"),
+            ("1e3", "1k"),
+            ("1.5Gi", "1536Mi"),
+            ("100n", "0.1u"),
+        ] {
+            assert!(equal(left, right), "{left} and {right}");
+        }
+    }
+
+    #[test]
+    fn other_amounts_and_other_texts_differ() {
+        for (left, right) in [
+            ("1", "2"),
+            ("1Gi", "1G"),
+            ("a", "b"),
+            ("", "0"),
+            ("1x", "1"),
+        ] {
+            assert!(!equal(left, right), "{left} and {right}");
+        }
+    }
+}

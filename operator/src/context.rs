@@ -1,0 +1,55 @@
+//! What all reconciles share. Built once, in `run`, and passed in.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+use tokio::sync::{Semaphore, watch};
+
+use crate::confirm::{PodAccess, Propagations};
+use crate::metrics::Metrics;
+use crate::monitoring_api::MonitoringApi;
+use crate::resolve::Settings;
+use crate::retry::Failures;
+
+/// Reconciles that may talk to the API server at the same time.
+const CONCURRENCY: usize = 8;
+
+/// What all reconciles share.
+pub struct Context {
+    pub client: Client,
+    pub settings: Settings,
+    pub access: PodAccess,
+    pub metrics: Arc<Metrics>,
+    pub recorder: Recorder,
+    /// Which monitoring kinds exist; renewed by a watch.
+    pub monitoring: watch::Receiver<MonitoringApi>,
+    pub propagations: Propagations,
+    pub failures: Failures,
+    /// Bounds the load on the API server, while reconciles that only wait for pods don't hold up others.
+    pub workers: Semaphore,
+}
+
+impl Context {
+    /// Puts the parts together.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        access: PodAccess,
+        metrics: Arc<Metrics>,
+        monitoring: watch::Receiver<MonitoringApi>,
+    ) -> Self {
+        let recorder = Recorder::new(client.clone(), "larder-operator".into());
+        Self {
+            client,
+            settings,
+            access,
+            metrics,
+            recorder,
+            monitoring,
+            propagations: Propagations::default(),
+            failures: Failures::default(),
+            workers: Semaphore::new(CONCURRENCY),
+        }
+    }
+}

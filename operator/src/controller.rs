@@ -1,0 +1,146 @@
+//! What is watched, what wakes which cache, and when to retry.
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use kube::ResourceExt as _;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::Store;
+use kube::runtime::{Controller, watcher};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::monitoring_api::MonitoringApi;
+use crate::report::chain;
+use crate::watches::{CacheRef, GuardedCache, Wake, managed, scoped};
+use crate::{publish, reconcile, retry};
+
+/// Longest reconcile. The API client retries by itself, for much longer than a cache should wait.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// Reconciles under way. Most of them only wait for pods; `Context::workers` bounds the others.
+const CONCURRENCY: u16 = 256;
+
+/// Why a cache is not in line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to reconcile")]
+    Reconcile { source: reconcile::Error },
+    #[error("failed to reconcile within {} s", TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// Keeps all caches in line until told to stop. `store` gets the caches as they are known.
+pub async fn run(
+    context: Arc<Context>,
+    namespace: Option<String>,
+    monitoring: watch::Sender<MonitoringApi>,
+    stop: CancellationToken,
+    store: tokio::sync::oneshot::Sender<Store<GuardedCache>>,
+) {
+    let client = &context.client;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let controller = Controller::new(
+        scoped::<GuardedCache>(client, namespace.as_deref()),
+        watcher::Config::default(),
+    );
+    let caches = controller.store();
+    let wake = Wake {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        caches: caches.clone(),
+        sender,
+    };
+    // Nobody waits for it if the operator ends at once.
+    let _ = store.send(caches);
+    let controller = controller
+        .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
+        .owns(scoped::<Service>(client, namespace.as_deref()), managed())
+        .owns(
+            scoped::<StatefulSet>(client, namespace.as_deref()),
+            managed(),
+        )
+        .reconcile_on(wakes(receiver))
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(one, retry_later, context)
+        .for_each(|result| {
+            // Failures of reconciles are logged where the retry is decided.
+            if let Err(
+                error @ (kube::runtime::controller::Error::QueueError(_)
+                | kube::runtime::controller::Error::RunnerError(_)),
+            ) = result
+            {
+                tracing::warn!(error = %chain(&error), "a watch failed and starts anew");
+            }
+            ready(())
+        });
+    tokio::select! {
+        () = controller => {}
+        () = wake.run(monitoring) => {}
+    }
+}
+
+fn wakes(receiver: mpsc::UnboundedReceiver<CacheRef>) -> impl futures::Stream<Item = CacheRef> {
+    futures::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|cache| (cache, receiver))
+    })
+}
+
+async fn one(cache: Arc<GuardedCache>, context: Arc<Context>) -> Result<Action, Error> {
+    let namespace = cache.namespace().unwrap_or_default();
+    let name = cache.name_any();
+    let result = match &cache.0 {
+        Ok(_) => {
+            let reconcile = Box::pin(reconcile::reconcile(&context, &namespace, &name));
+            tokio::time::timeout(TIMEOUT, reconcile)
+                .await
+                .map_err(|_| Error::Timeout)
+                .and_then(|result| result.map_err(|source| Error::Reconcile { source }))
+        }
+        Err(invalid) => {
+            tracing::warn!(%namespace, %name, error = %invalid.error, "RegistryCache {namespace}/{name} can't be read");
+            publish::malformed(
+                &context.client,
+                &context.recorder,
+                &invalid.metadata,
+                &invalid.error,
+                &reconcile::now(),
+            )
+            .await;
+            Ok(retry::periodic())
+        }
+    };
+    let outcome = match &result {
+        Ok(_) => "ok",
+        Err(Error::Reconcile { .. }) => "error",
+        Err(Error::Timeout) => "timeout",
+    };
+    context
+        .metrics
+        .reconciles
+        .with_label_values(&["registrycache", outcome])
+        .inc();
+    let next = result?;
+    context.failures.succeeded(&format!("{namespace}/{name}"));
+    Ok(Action::requeue(next))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the controller passes its parts by value"
+)]
+fn retry_later(cache: Arc<GuardedCache>, error: &Error, context: Arc<Context>) -> Action {
+    let namespace = cache.namespace().unwrap_or_default();
+    let name = cache.name_any();
+    let wait = context.failures.failed(&format!("{namespace}/{name}"));
+    tracing::warn!(
+        %namespace, %name, error = %chain(error), retry_ms = wait.as_millis(),
+        "RegistryCache {namespace}/{name} is not in line and is tried again"
+    );
+    Action::requeue(wait)
+}

@@ -1,0 +1,156 @@
+//! What the operator counts.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder,
+};
+
+/// Why the metrics can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to register a metric")]
+    Register { source: prometheus::Error },
+    #[error("failed to write the metrics")]
+    Encode { source: prometheus::Error },
+}
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// By controller and result: `ok`, `error` or `timeout`.
+    pub reconciles: IntCounterVec,
+    pub reconcile_seconds: Histogram,
+    /// By verb and resource; everything that is not a read is counted, events too.
+    pub api_writes: IntCounterVec,
+    /// From the first time that a policy was wanted until all pods that run had it.
+    pub propagation_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    pub fn new() -> Result<Self, Error> {
+        let build = || {
+            let registry = Registry::new();
+            let reconciles = IntCounterVec::new(
+                Opts::new(
+                    "larder_operator_reconciles_total",
+                    "Reconciles by result: ok, error, timeout",
+                ),
+                &["controller", "result"],
+            )?;
+            let reconcile_seconds = Histogram::with_opts(
+                HistogramOpts::new(
+                    "larder_operator_reconcile_duration_seconds",
+                    "Duration of the reconciles of RegistryCaches, without waiting for pods",
+                )
+                .buckets(vec![
+                    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
+                ]),
+            )?;
+            let api_writes = IntCounterVec::new(
+                Opts::new(
+                    "larder_operator_api_writes_total",
+                    "Writes to the API server by verb and resource",
+                ),
+                &["verb", "kind"],
+            )?;
+            let propagation_seconds = Histogram::with_opts(
+                HistogramOpts::new(
+                    "larder_operator_policy_propagation_seconds",
+                    "Time from a change of a policy until every running pod confirmed it",
+                )
+                .buckets(vec![
+                    0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 15.0, 60.0,
+                ]),
+            )?;
+            registry.register(Box::new(reconciles.clone()))?;
+            registry.register(Box::new(reconcile_seconds.clone()))?;
+            registry.register(Box::new(api_writes.clone()))?;
+            registry.register(Box::new(propagation_seconds.clone()))?;
+            Ok(Self {
+                registry,
+                reconciles,
+                reconcile_seconds,
+                api_writes,
+                propagation_seconds,
+            })
+        };
+        build().map_err(|source| Error::Register { source })
+    }
+
+    /// The text form that Prometheus reads.
+    pub fn text(&self) -> Result<String, Error> {
+        let mut buffer = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut buffer)
+            .map_err(|source| Error::Encode { source })?;
+        Ok(String::from_utf8_lossy(&buffer).into_owned())
+    }
+
+    /// Counts a request to the API server, if it is a write.
+    pub fn count_request(&self, method: &http::Method, path: &str) {
+        let verb = match *method {
+            http::Method::POST => "create",
+            http::Method::PUT => "update",
+            http::Method::PATCH => "patch",
+            http::Method::DELETE => "delete",
+            _ => return,
+        };
+        self.api_writes
+            .with_label_values(&[verb, &resource(path)])
+            .inc();
+    }
+}
+
+/// `/apis/larder.dev/v1alpha1/namespaces/a/registrycaches/b/status` → `registrycaches/status`
+fn resource(path: &str) -> String {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    let version = match parts.next() {
+        Some("api") => parts.next(),
+        Some("apis") => parts.next().and_then(|_| parts.next()),
+        _ => None,
+    };
+    if version.is_none() {
+        return "other".to_owned();
+    }
+    let parts: Vec<&str> = parts.collect();
+    let parts = match parts.as_slice() {
+        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    };
+    match parts {
+        [plural, _, subresource, ..] => format!("{plural}/{subresource}"),
+        [plural, ..] => (*plural).to_owned(),
+        [] => "other".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_counted_by_verb_and_resource() {
+        for (path, expected) in [
+            (
+                "/apis/larder.dev/v1alpha1/namespaces/a/registrycaches/b/status",
+                "registrycaches/status",
+            ),
+            ("/api/v1/namespaces/a/pods/b", "pods"),
+            ("/api/v1/namespaces/a/configmaps", "configmaps"),
+            ("/apis/events.k8s.io/v1/namespaces/a/events", "events"),
+            ("/api/v1/namespaces", "namespaces"),
+            ("/version", "other"),
+        ] {
+            assert_eq!(resource(path), expected);
+        }
+        let metrics = Metrics::new().unwrap();
+        metrics.count_request(&http::Method::GET, "/api/v1/namespaces/a/pods/b");
+        metrics.count_request(&http::Method::PATCH, "/api/v1/namespaces/a/pods/b");
+        let text = metrics.text().unwrap();
+        assert!(
+            text.contains(r#"larder_operator_api_writes_total{kind="pods",verb="patch"} 1"#),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,189 @@
+//! The steps in their order.
+
+use std::time::Duration;
+
+use crds::conditions::Reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::confirm::{self, Confirmation, Target};
+use crate::context::Context;
+use crate::observe::Observed;
+use crate::report::{Failure, Settled, chain};
+use crate::resolve::ResolvedCache;
+use crate::{apply, observe, publish, render, report, resolve, retry};
+
+/// Until the deadline, disagreeing pods are asked again after this.
+const ASK_SOON: Duration = Duration::from_millis(500);
+/// And later after this.
+const ASK_LATER: Duration = Duration::from_secs(5);
+
+/// The step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to observe")]
+    Observe { source: observe::Error },
+    #[error("failed to resolve")]
+    Resolve { source: resolve::Error },
+    #[error("failed to apply")]
+    Apply { source: apply::Error },
+    #[error("failed to publish")]
+    Publish { source: publish::Error },
+}
+
+/// Brings one cache in line with its declaration, and returns when to look again at the latest.
+pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Duration, Error> {
+    let started = Instant::now();
+    let worker = context.workers.acquire().await;
+    let monitoring = *context.monitoring.borrow();
+    let observed = observe::observe(&context.client, namespace, name, monitoring)
+        .await
+        .map_err(|source| Error::Observe { source })?;
+    let Some(observed) = observed else {
+        return Ok(retry::periodic());
+    };
+    let applied = bring_in_line(context, &observed).await;
+    drop(worker);
+    context
+        .metrics
+        .reconcile_seconds
+        .observe(started.elapsed().as_secs_f64());
+
+    let (status, result) = match &applied {
+        Ok((cache, applied)) => {
+            let confirmation = confirmation(context, &observed, cache, applied).await;
+            let settled = Settled {
+                cache,
+                applied,
+                confirmation: &confirmation,
+            };
+            let status = report::report(&observed, Ok(settled), &now());
+            (status, next_look(&confirmation))
+        }
+        Err(error) => {
+            let failure = failure(error);
+            let status = report::report(&observed, Err(&failure), &now());
+            (status, Duration::ZERO)
+        }
+    };
+    let previous = observed.cache.status.clone().unwrap_or_default();
+    publish::publish(
+        &context.client,
+        &context.recorder,
+        &observed.cache.metadata,
+        &previous,
+        &status,
+    )
+    .await
+    .map_err(|source| Error::Publish { source })?;
+    applied.map(|_| result)
+}
+
+async fn bring_in_line(
+    context: &Context,
+    observed: &Observed,
+) -> Result<(ResolvedCache, apply::Applied), Error> {
+    let cache = resolve::resolve(observed, &context.settings)
+        .map_err(|source| Error::Resolve { source })?;
+    let rendered = render::render(&cache);
+    let applied = apply::apply(
+        &context.client,
+        &cache.owner,
+        &observed.live,
+        rendered,
+        observed.monitoring,
+    )
+    .await
+    .map_err(|source| Error::Apply { source })?;
+    Ok((cache, applied))
+}
+
+async fn confirmation(
+    context: &Context,
+    observed: &Observed,
+    cache: &ResolvedCache,
+    applied: &apply::Applied,
+) -> Confirmation {
+    let (uid, hash) = (&cache.owner.uid, &cache.policy.hash);
+    let waited = context
+        .propagations
+        .wants(uid, hash, applied.policy_changed);
+    let target = Target {
+        owner: &cache.owner,
+        hash,
+        replicas: cache.replicas,
+        pods: &observed.pods,
+        just_changed: applied.policy_changed,
+        overdue: waited >= confirm::DEADLINE,
+    };
+    let pods = confirm::confirm(&context.client, &context.access, target).await;
+    let mut confirmation = Confirmation {
+        pods,
+        overdue: false,
+    };
+    if confirmation.disagreeing().next().is_none() {
+        if let Some(duration) = context.propagations.agreed(uid) {
+            context
+                .metrics
+                .propagation_seconds
+                .observe(duration.as_secs_f64());
+        }
+    } else {
+        confirmation.overdue = context.propagations.elapsed(uid) >= confirm::DEADLINE;
+    }
+    confirmation
+}
+
+/// Pods that don't run wake the cache when they do; pods that disagree have to be asked.
+fn next_look(confirmation: &Confirmation) -> Duration {
+    if confirmation.disagreeing().next().is_none() {
+        retry::periodic()
+    } else if confirmation.overdue {
+        ASK_LATER
+    } else {
+        ASK_SOON
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    match error {
+        Error::Resolve { source } => {
+            let reason = source
+                .problems
+                .first()
+                .map_or(Reason::InvalidSpec, resolve::Problem::reason);
+            Failure {
+                reason,
+                message: resolve::sentence(&source.problems) + ".",
+                stalled: true,
+                policy: true,
+            }
+        }
+        Error::Apply { source } => {
+            let not_owned = matches!(source, apply::Error::NotOwned { .. });
+            Failure {
+                reason: if not_owned {
+                    Reason::NotOwned
+                } else {
+                    Reason::Failed
+                },
+                message: chain(source),
+                stalled: not_owned,
+                policy: false,
+            }
+        }
+        Error::Observe { .. } | Error::Publish { .. } => Failure {
+            reason: Reason::Failed,
+            message: chain(error),
+            stalled: false,
+            policy: false,
+        },
+    }
+}
+
+/// Kubernetes keeps whole seconds, so a finer time would differ from what is read back.
+pub fn now() -> Time {
+    let now = Timestamp::now();
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}

@@ -1,0 +1,132 @@
+//! The `PrometheusRule`: what a person must know about a cache.
+
+use std::collections::BTreeMap;
+
+use kube::api::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::names::{self, Component};
+use crate::resolve::ResolvedCache;
+
+/// An alert, with `SELECTOR` in place of the labels that select the pods of one cache.
+#[derive(Debug, Clone, Copy)]
+pub struct Alert {
+    pub name: &'static str,
+    expression: &'static str,
+    wait: &'static str,
+    severity: &'static str,
+    summary: &'static str,
+    description: &'static str,
+}
+
+/// All alerts. Their names are API: `monitoring.alerts.exclude` lists them.
+pub const ALERTS: [Alert; 7] = [
+    Alert {
+        name: "LarderUnavailable",
+        expression: "sum(up{SELECTOR}) == 0 or absent(up{SELECTOR})",
+        wait: "2m",
+        severity: "critical",
+        summary: "No replica of the image cache CACHE can be scraped.",
+        description: "Pulls fall back to the upstream registries where the nodes may do that, and fail elsewhere. Look at `kubectl -n NAMESPACE get registrycache NAME -o wide` and at the pods.",
+    },
+    Alert {
+        name: "LarderUpstreamFailing",
+        expression: "sum by (upstream) (rate(larder_upstream_requests_total{SELECTOR,code!~\"[1234]..\"}[5m])) / sum by (upstream) (rate(larder_upstream_requests_total{SELECTOR}[5m])) > 0.5",
+        wait: "10m",
+        severity: "warning",
+        summary: "More than half of the requests to {{ $labels.upstream }} fail.",
+        description: "The image cache CACHE gets server errors or no answer from {{ $labels.upstream }}. What it holds is still served; new images are not pulled. Check the registry, and the way to it.",
+    },
+    Alert {
+        name: "LarderServingStale",
+        expression: "sum by (upstream) (rate(larder_stale_served_total{SELECTOR}[10m])) > 0",
+        wait: "30m",
+        severity: "warning",
+        summary: "Tags of {{ $labels.upstream }} are answered from old copies.",
+        description: "For half an hour the image cache CACHE could not ask {{ $labels.upstream }} whether tags moved, and serves what it knows. After serveStaleFor it will stop doing so.",
+    },
+    Alert {
+        name: "LarderDigestMismatch",
+        expression: "sum by (upstream) (increase(larder_digest_mismatches_total{SELECTOR}[15m])) > 0",
+        wait: "0m",
+        severity: "critical",
+        summary: "{{ $labels.upstream }} delivered content that does not match its digest.",
+        description: "The image cache CACHE refused the content, so no client has it. Something between the registry and the cache changes or truncates bodies.",
+    },
+    Alert {
+        name: "LarderStoreAlmostFull",
+        expression: "larder_store_free_bytes{SELECTOR} / larder_store_capacity_bytes{SELECTOR} < 0.03",
+        wait: "15m",
+        severity: "warning",
+        summary: "The store of {{ $labels.pod }} is full, and eviction does not keep up.",
+        description: "Less than 3 % of the store is free. Images that are not in the cache are passed through without being kept. Use a larger volume, or fewer upstreams and repositories.",
+    },
+    Alert {
+        name: "LarderStoreWriteFailures",
+        expression: "increase(larder_store_write_failures_total{SELECTOR}[10m]) > 0",
+        wait: "5m",
+        severity: "warning",
+        summary: "{{ $labels.pod }} can't write to its store.",
+        description: "The disk is full, read-only or broken. Content is passed through without being kept. Look at the log of the pod, and at its volume.",
+    },
+    Alert {
+        name: "LarderPolicyRejected",
+        expression: "larder_policy_last_reload_successful{SELECTOR} == 0",
+        wait: "2m",
+        severity: "warning",
+        summary: "{{ $labels.pod }} refused its policy and follows an older one.",
+        description: "Look at the condition PolicyApplied of `kubectl -n NAMESPACE get registrycache NAME -o yaml`.",
+    },
+];
+
+pub(super) fn prometheus_rule(cache: &ResolvedCache) -> Value {
+    let spec = &cache.monitoring.alerts;
+    let mut metadata = cache
+        .owner
+        .child(cache.owner.name.clone(), Component::Monitoring);
+    add_labels(&mut metadata, &spec.labels);
+    let rules: Vec<Value> = ALERTS
+        .iter()
+        .filter(|alert| !spec.exclude.iter().any(|name| name == alert.name))
+        .map(|alert| rule(cache, alert))
+        .collect();
+    json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": metadata,
+        "spec": {"groups": [{
+            "name": format!("larder/{}/{}", cache.owner.namespace, cache.owner.name),
+            "rules": rules,
+        }]},
+    })
+}
+
+fn rule(cache: &ResolvedCache, alert: &Alert) -> Value {
+    let (namespace, name) = (&cache.owner.namespace, &cache.owner.name);
+    // The job is the name of the Service that the ServiceMonitor selects.
+    let selector = format!(
+        "namespace=\"{namespace}\",job=\"{}\"",
+        names::pods_service(name)
+    );
+    let text = |template: &str| {
+        template
+            .replace("NAMESPACE", namespace)
+            .replace("CACHE", &format!("{namespace}/{name}"))
+            .replace("NAME", name)
+    };
+    json!({
+        "alert": alert.name,
+        "expr": alert.expression.replace("SELECTOR", &selector),
+        "for": alert.wait,
+        "labels": {"severity": alert.severity, "namespace": namespace, "cache": name},
+        "annotations": {"summary": text(alert.summary), "description": text(alert.description)},
+    })
+}
+
+/// Adds people's labels, but never over those by which the operator finds the object again.
+pub(super) fn add_labels(metadata: &mut ObjectMeta, labels: &BTreeMap<String, String>) {
+    let own = metadata.labels.get_or_insert_default();
+    for (key, value) in labels {
+        own.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}

@@ -1,0 +1,125 @@
+//! Names, labels and annotations of what is made for a cache. Pure; the other steps use them to find it again.
+
+use std::collections::BTreeMap;
+
+use crds::registry_cache::RegistryCache;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource as _;
+use kube::api::ObjectMeta;
+
+/// Label that every object of the operator has; watches select by it.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "larder");
+/// Label with the name of the cache.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Annotation with the hash of the rendered object.
+pub const RENDERED_HASH: &str = "larder.dev/rendered-hash";
+/// Annotation of the `ConfigMap` with the hash of its policy: a text that does not match it is nobody's last good policy.
+pub const POLICY_HASH: &str = "larder.dev/policy-hash";
+/// Annotation of the pod template with the hash of `static.yaml`: a change rolls the pods.
+pub const STATIC_HASH: &str = "larder.dev/static-config-hash";
+/// Annotation of a pod whose change makes the kubelet sync the pod's volumes at once.
+pub const POLICY_NONCE: &str = "larder.dev/policy-nonce";
+
+const NAME: (&str, &str) = ("app.kubernetes.io/name", "larder");
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "larder");
+const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    CacheServer,
+    Mirror,
+    Monitoring,
+}
+
+impl Component {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::CacheServer => "cache-server",
+            Self::Mirror => "mirror",
+            Self::Monitoring => "monitoring",
+        }
+    }
+}
+
+/// `ConfigMap` with the server's two files.
+pub fn config_map(cache: &str) -> String {
+    format!("{cache}-config")
+}
+
+/// Headless Service of the pods.
+pub fn pods_service(cache: &str) -> String {
+    format!("{cache}-pods")
+}
+
+/// `ConfigMap` with one mirror configuration.
+pub fn mirror(cache: &str, mirror: &str) -> String {
+    format!("{cache}-mirror-{mirror}")
+}
+
+/// Name of one pod.
+pub fn pod(cache: &str, ordinal: i32) -> String {
+    format!("{cache}-{ordinal}")
+}
+
+/// Selector of everything that belongs to a cache.
+pub fn selector(cache: &str) -> String {
+    format!("{}={},{INSTANCE}={cache}", MANAGED_BY.0, MANAGED_BY.1)
+}
+
+/// The pods' immutable labels: a `StatefulSet` selects by them.
+pub fn pod_labels(cache: &str) -> BTreeMap<String, String> {
+    [
+        NAME,
+        (INSTANCE, cache),
+        (COMPONENT, Component::CacheServer.as_str()),
+        MANAGED_BY,
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// All labels of a child.
+pub fn labels(cache: &str, component: Component) -> BTreeMap<String, String> {
+    [
+        NAME,
+        (INSTANCE, cache),
+        (COMPONENT, component.as_str()),
+        MANAGED_BY,
+        PART_OF,
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Who a child belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+}
+
+impl Owner {
+    /// Metadata of a child. Nothing of the parent's own metadata is copied: its labels and annotations belong to whoever wrote them.
+    pub fn child(&self, name: String, component: Component) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(labels(&self.name, component)),
+            owner_references: Some(vec![self.reference()]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: RegistryCache::api_version(&()).into_owned(),
+            kind: RegistryCache::kind(&()).into_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What a person has to mend, said so that they can.
+
+use std::fmt::Write as _;
+
+use crds::conditions::Reason;
+
+use super::RuleProblem;
+
+/// Something in the declaration that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("spec.{field}: {reason}")]
+    Spec { field: String, reason: String },
+    #[error(
+        "Secret {namespace}/{name} does not exist; create it with the key {key}, or remove {field}"
+    )]
+    SecretMissing {
+        namespace: String,
+        name: String,
+        key: String,
+        field: String,
+    },
+    #[error(
+        "Secret {namespace}/{name} has no key {key}; add it, or name another key in {field}.key"
+    )]
+    SecretKeyMissing {
+        namespace: String,
+        name: String,
+        key: String,
+        field: String,
+    },
+    #[error(
+        "CachePolicy {namespace}/{name} does not exist; create it, or remove policyRefs[{position}]"
+    )]
+    PolicyMissing {
+        namespace: String,
+        name: String,
+        position: usize,
+    },
+    #[error("CachePolicy {namespace}/{name} can't be read: {reason}")]
+    PolicyMalformed {
+        namespace: String,
+        name: String,
+        reason: String,
+    },
+    #[error("CachePolicy {namespace}/{name}, {problem}")]
+    Rule {
+        namespace: String,
+        name: String,
+        problem: RuleProblem,
+    },
+    #[error("the cache server would refuse the policy: {reason}")]
+    Refused { reason: String },
+}
+
+impl Problem {
+    /// The reason that stands in conditions.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Spec { .. } => Reason::InvalidSpec,
+            Self::SecretMissing { .. } | Self::SecretKeyMissing { .. } => Reason::SecretNotFound,
+            Self::PolicyMissing { .. } => Reason::PolicyNotFound,
+            Self::PolicyMalformed { .. } | Self::Rule { .. } | Self::Refused { .. } => {
+                Reason::PolicyInvalid
+            }
+        }
+    }
+}
+
+/// The first problem in full, and how many more there are.
+pub fn sentence(problems: &[Problem]) -> String {
+    let mut text = problems
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let more = problems.len().saturating_sub(1);
+    if more > 0 {
+        let plural = if more == 1 { "problem" } else { "problems" };
+        let _ = write!(text, " (and {more} more {plural})");
+    }
+    text
+}
