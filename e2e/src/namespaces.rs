@@ -7,6 +7,7 @@
 mod cgroups;
 mod leftovers;
 mod mounts;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use cgroups::name as cgroup_name;
 pub use leftovers::Leftovers;
+use state::State;
 
 const STAGE: &str = "LARDER_NODE_STAGE";
 const FIRST: &str = "first";
@@ -63,16 +65,13 @@ impl Ended {
 }
 
 /// Runs this program with the same arguments inside, waits for its end or for SIGINT or SIGTERM, and removes what it leaves on
-/// the machine. Of the state directory only the file `keep` is read before.
-pub fn run_inside(keep: &str) -> Result<Ended> {
+/// the machine. Of the state directory only the file `keep`, if any, is read before.
+pub fn run_inside(keep: Option<&str>) -> Result<Ended> {
     if !rustix::process::geteuid().is_root() {
         bail!("only root may create namespaces with a node in them");
     }
     let devices = leftovers::network_devices()?;
-    let state = tempfile::Builder::new()
-        .prefix("larder-node-")
-        .tempdir()
-        .context("failed to create the state directory")?;
+    let state = State::create()?;
     // In this very thread: the signal that setpriv asks for is sent when the thread that started it ends.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -80,7 +79,7 @@ pub fn run_inside(keep: &str) -> Result<Ended> {
         .context("failed to build the runtime")?;
     let status = runtime.block_on(wait_or_end(state.path()))?;
     let identity = std::fs::read_to_string(state.path().join(IDENTITY)).unwrap_or_default();
-    let kept = std::fs::read(state.path().join(keep)).ok();
+    let kept = keep.and_then(|name| std::fs::read(state.path().join(name)).ok());
     let leftovers = leftovers::remove(state, &identity, &devices)?;
     Ok(Ended {
         status,

@@ -37,6 +37,9 @@ macro_rules! cases {
 /// The case that the outer process adds when everything has ended.
 const NOTHING_IS_LEFT: &str = "nothing_is_left_on_the_machine";
 
+/// What fails when no case could be run.
+const NODE_STARTS: &str = "node_starts";
+
 /// The inner process's results in the state directory.
 const RESULTS: &str = "results.json";
 
@@ -71,7 +74,7 @@ fn try_main(cases: &[Case]) -> Result<ExitCode> {
     let progress: Progress<'_> =
         &|line| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64());
     match namespaces::side()? {
-        Side::Outer => run_outer(&chosen, cases.len() - chosen.len(), progress),
+        Side::Outer => Ok(run_outer(&chosen, cases.len() - chosen.len(), progress)),
         Side::Inner(state) => {
             run_inner(&chosen, &state, progress)?;
             Ok(ExitCode::SUCCESS)
@@ -79,30 +82,37 @@ fn try_main(cases: &[Case]) -> Result<ExitCode> {
     }
 }
 
-fn run_outer(cases: &[Case], filtered_out: usize, progress: Progress<'_>) -> Result<ExitCode> {
+fn run_outer(cases: &[Case], filtered_out: usize, progress: Progress<'_>) -> ExitCode {
     let mut report = Report::new(filtered_out);
     if cases.is_empty() {
         Report::print_start(0);
     } else {
         Report::print_start(cases.len() + 1);
-        World::prepare(progress)?;
-        let ended = namespaces::run_inside(RESULTS)?;
-        let results = ended
-            .kept
-            .with_context(|| format!("the cases ended early, with {}", ended.status))?;
-        report.add(serde_json::from_slice(&results).context("failed to read the results")?);
-        let clean = match ended.leftovers {
-            left if left.is_empty() => Ok(()),
-            left => Err(anyhow!("left on the machine: {left}")),
-        };
-        report.record(NOTHING_IS_LEFT, clean);
+        run_in_namespaces(&mut report, progress)
+            .unwrap_or_else(|error| report.record(NODE_STARTS, Err(error)));
     }
     report.print_end();
-    Ok(if report.has_failures() {
+    if report.has_failures() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    })
+    }
+}
+
+fn run_in_namespaces(report: &mut Report, progress: Progress<'_>) -> Result<()> {
+    World::prepare(progress)?;
+    let ended = namespaces::run_inside(Some(RESULTS))?;
+    let results = ended
+        .kept
+        .with_context(|| format!("the cases ended early, with {}", ended.status))?;
+    report.add(serde_json::from_slice(&results).context("failed to read the results")?);
+    let clean = if ended.leftovers.is_empty() {
+        Ok(())
+    } else {
+        Err(anyhow!("left on the machine: {}", ended.leftovers))
+    };
+    report.record(NOTHING_IS_LEFT, clean);
+    Ok(())
 }
 
 fn run_inner(cases: &[Case], state: &Path, progress: Progress<'_>) -> Result<()> {

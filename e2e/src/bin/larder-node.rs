@@ -14,7 +14,7 @@ fn main() -> Result<ExitCode> {
     match namespaces::side()? {
         Side::Outer => {
             World::prepare(progress)?;
-            let ended = namespaces::run_inside("")?;
+            let ended = namespaces::run_inside(None)?;
             if !ended.leftovers.is_empty() {
                 eprintln!("left on the machine: {}", ended.leftovers);
             }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 
 use super::cgroups;
+use super::state::State;
 use crate::wait;
 
 /// Processes need a moment to end, and the kernel takes mounts and cgroups apart after them.
@@ -34,7 +34,7 @@ impl std::fmt::Display for Leftovers {
 /// Removes the state directory and the node's cgroups, and tells what is left of the node. `devices` are the network devices
 /// that were there before it.
 pub(super) fn remove(
-    state: TempDir,
+    state: State,
     process_namespace: &str,
     devices: &BTreeSet<String>,
 ) -> Result<Leftovers> {
@@ -46,7 +46,7 @@ pub(super) fn remove(
         fs::remove_dir_all(&path).with_context(|| format!("failed to remove {}", path.display()))
     });
     // Removed already, or not to be removed: in neither case is there more to do on drop.
-    let _ = state.keep();
+    state.forget();
     let _ = wait::until_true("empty cgroups", LIMIT, || {
         cgroups::remove(&path);
         cgroups::of_node(&path).is_empty()

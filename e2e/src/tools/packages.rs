@@ -58,7 +58,11 @@ pub fn ensure(packages: &[&str], progress: Progress<'_>) -> Result<()> {
 /// The package's file in the cache, downloaded if it is not there. Needs no network if it is.
 pub fn file(package: &str) -> Result<PathBuf> {
     let line = with_fresh_lists(|| {
-        command::output(apt_get().args(["download", "--print-uris", package]))
+        command::output(
+            apt_get()
+                .args(["download", "--print-uris", package])
+                .current_dir("/"),
+        )
     })?;
     // 'address' name size hash
     let name = line

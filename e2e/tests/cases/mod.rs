@@ -1,3 +1,4 @@
 //! The cases by what they are about.
 
+pub(crate) mod image;
 pub(crate) mod plain;
