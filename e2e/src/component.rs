@@ -114,3 +114,36 @@ fn last_lines(path: &Path) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::Component;
+    use crate::wait;
+
+    #[test]
+    fn the_error_of_an_ended_component_quotes_its_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo no such flag; exit 3"]);
+        let mut component =
+            Component::start("etcd", &mut shell, &directory.path().join("log")).unwrap();
+        let mut error = String::new();
+        wait::until_true("the shell to end", Duration::from_secs(20), || {
+            let outcome = component.check_running();
+            error = outcome
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            !error.is_empty()
+        })
+        .unwrap();
+        assert!(
+            error.starts_with("etcd ended with exit status: 3"),
+            "{error}"
+        );
+        assert!(error.ends_with("no such flag"), "{error}");
+    }
+}

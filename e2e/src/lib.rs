@@ -10,6 +10,7 @@ pub mod component;
 pub mod images;
 pub mod namespaces;
 pub mod node;
+pub mod programs;
 pub mod runner;
 pub mod tools;
 pub mod upstream;
