@@ -1,0 +1,88 @@
+//! The admin port: health, metrics and what is in force. Keep it away from clients.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Json};
+use axum::routing::get;
+
+use crate::metrics::Metrics;
+use crate::reload::Status;
+use crate::storage::Store;
+
+/// What the admin port looks at.
+#[derive(Debug)]
+pub struct Admin {
+    pub status: Arc<Status>,
+    pub metrics: Arc<Metrics>,
+    pub store: Arc<Store>,
+    pub static_hash: String,
+    pub draining: AtomicBool,
+}
+
+pub fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/configz", get(configz))
+        .with_state(admin)
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
+    match reason_against(&admin).await {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+/// Why no traffic should come here, in one line.
+async fn reason_against(admin: &Arc<Admin>) -> Option<String> {
+    if admin.draining.load(Ordering::SeqCst) {
+        return Some("draining".to_owned());
+    }
+    let policy = admin.status.get();
+    if policy.policy_hash.is_none() {
+        let reason = policy.last_error.unwrap_or_default().replace('\n', " ");
+        return Some(format!("no policy is in force: {reason}"));
+    }
+    let store = admin.store.clone();
+    match tokio::task::spawn_blocking(move || store.space()).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("failed to look at the store".to_owned()),
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let page = tokio::task::spawn_blocking(move || {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        admin.metrics.store_used.set(gauge(admin.store.used()));
+        if let Ok(space) = admin.store.space() {
+            admin.metrics.store_capacity.set(gauge(space.capacity));
+            admin.metrics.store_free.set(gauge(space.free));
+        }
+        admin.metrics.page()
+    });
+    let page = page.await.unwrap_or_default();
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        page,
+    )
+}
+
+async fn configz(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
+    let policy = admin.status.get();
+    Json(serde_json::json!({
+        "policyHash": policy.policy_hash,
+        "staticHash": admin.static_hash,
+        "loadedAt": policy.loaded_at,
+        "lastError": policy.last_error,
+        "source": policy.source,
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}

@@ -1,0 +1,205 @@
+//! The only place where the parts are put together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crds::static_config::StaticConfig;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::cache::{Cache, Patience};
+use crate::clock::Clock;
+use crate::config::Location;
+use crate::http::handler::Handler;
+use crate::http::{Drain, Server};
+use crate::metrics::Metrics;
+use crate::reload::{Reloader, Status};
+use crate::storage::{self, Store};
+use crate::upstream::{HttpClients, Timeouts};
+
+/// What an [`App`] is made from. All but the first two have defaults that tests change.
+#[derive(Debug)]
+pub struct Options {
+    pub static_config: StaticConfig,
+    pub location: Location,
+    pub clock: Clock,
+    pub patience: Patience,
+    pub timeouts: Timeouts,
+}
+
+impl Options {
+    pub fn new(static_config: StaticConfig, location: Location) -> Self {
+        Self {
+            static_config,
+            location,
+            clock: Clock::default(),
+            patience: Patience::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Store(storage::Error),
+    #[error("failed to listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("failed to set up the metrics: {0}")]
+    Metrics(prometheus::Error),
+    #[error("failed to start: a task ended")]
+    Task,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct App {
+    pub data_address: SocketAddr,
+    pub admin_address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl App {
+    /// Opens the store, binds both ports and serves until `shutdown` completes and draining is over.
+    /// A rustls provider must be installed.
+    pub async fn start(
+        options: Options,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let config = options.static_config;
+        let metrics = Arc::new(Metrics::new().map_err(Error::Metrics)?);
+        let root = config.store.clone();
+        let store = blocking(move || Store::open(&root))
+            .await?
+            .map_err(Error::Store)
+            .map(Arc::new)?;
+        let cache = Cache::new(
+            store.clone(),
+            metrics.clone(),
+            options.clock.clone(),
+            options.patience,
+        );
+        let status = Arc::new(Status::default());
+        let mut reloader = Reloader {
+            location: options.location,
+            cache: cache.clone(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+            clock: options.clock,
+            timeouts: options.timeouts,
+            clients: HttpClients::default(),
+            status: status.clone(),
+            in_force: None,
+        };
+        let reloader = blocking(move || {
+            reloader.start();
+            reloader
+        })
+        .await?;
+        let (data, data_address) = listen(config.data_listen).await?;
+        let (admin_listener, admin_address) = listen(config.admin_listen).await?;
+        let admin = Arc::new(Admin {
+            status,
+            metrics: metrics.clone(),
+            store: store.clone(),
+            static_hash: config.hash(),
+            draining: AtomicBool::new(false),
+        });
+        let server = Server {
+            listener: data,
+            handler: Arc::new(Handler {
+                cache: cache.clone(),
+                metrics,
+                access_log: config.access_log,
+                buffers: crate::http::buffers::Buffers::default(),
+            }),
+            drain: Drain::default(),
+        };
+        tracing::info!(%data_address, %admin_address, store = %config.store.display(), "serving on {data_address}");
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.scan() {
+                tracing::error!(%error, "failed to add up what the store holds");
+            }
+        });
+        let parts = Parts {
+            server,
+            admin,
+            admin_listener,
+            reloader,
+            cache,
+            patience: config.drain_timeout.into(),
+        };
+        Ok(Self {
+            data_address,
+            admin_address,
+            task: tokio::spawn(parts.run(shutdown)),
+        })
+    }
+
+    /// Waits until the server has ended.
+    pub async fn finished(self) {
+        let _ = self.task.await;
+    }
+}
+
+struct Parts {
+    server: Server,
+    admin: Arc<Admin>,
+    admin_listener: TcpListener,
+    reloader: Reloader,
+    cache: Cache,
+    patience: std::time::Duration,
+}
+
+impl Parts {
+    async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
+        let stop = CancellationToken::new();
+        let drain = self.server.drain.clone();
+        let reloading = tokio::spawn(self.reloader.run(stop.clone()));
+        let admin = self.admin.clone();
+        let ended = stop.clone();
+        let administering = tokio::spawn(async move {
+            let served = axum::serve(self.admin_listener, admin::router(admin))
+                .with_graceful_shutdown(async move { ended.cancelled().await });
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the admin port ended");
+            }
+        });
+        let serving = tokio::spawn(self.server.run(self.patience));
+        shutdown.await;
+        tracing::info!("draining");
+        // First said, then done: probes still reach the admin port.
+        self.admin.draining.store(true, Ordering::SeqCst);
+        drain.begin.cancel();
+        let _ = serving.await;
+        self.cache.stop().await;
+        stop.cancel();
+        let _ = reloading.await;
+        // A probe's idle connection must not hold up the end.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), administering).await;
+        tracing::info!("ended");
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Task)
+}

@@ -1,0 +1,229 @@
+//! The rules of a pull-through cache: what is served from where, what is kept, and for how long it is true.
+//! Speaks of digests, repositories and bytes; no type of an HTTP server is known here.
+
+pub mod segments;
+
+pub mod admission;
+pub mod answer;
+pub mod blob;
+pub mod byte_range;
+pub mod error;
+pub mod fill;
+pub mod flights;
+pub mod freshness;
+pub mod growing;
+pub mod list;
+pub mod manifest;
+pub mod memory;
+pub mod outcome;
+pub mod tag;
+pub mod verified;
+mod writer;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use crds::policy::Action;
+use crds::values::RegistryHost;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::oci::{Repository, Tag};
+use crate::storage::{self, Store};
+use crate::upstream::Upstream;
+
+pub use admission::Rules;
+pub use answer::{Answer, Content};
+pub use byte_range::ByteRange;
+pub use error::{Error, ErrorKind};
+pub use outcome::CacheOutcome;
+
+/// Fills that run at the same time; more wait for a place. Below the runtime's 512 blocking threads.
+const MAXIMUM_FILLS: usize = 256;
+
+/// Times that tests shorten.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long a client with a stale copy waits for the upstream.
+    pub revalidation: Duration,
+    /// How long a negative answer is repeated without asking.
+    pub negative: Duration,
+    /// How long new content is passed through after a write to the store failed.
+    pub write_failure: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            revalidation: Duration::from_millis(800),
+            negative: Duration::from_secs(2),
+            write_failure: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A repository at an upstream, and what the policy says about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    upstream: Arc<Upstream>,
+    repository: Repository,
+}
+
+impl Origin {
+    fn host(&self) -> &RegistryHost {
+        self.upstream.host()
+    }
+
+    fn host_text(&self) -> Arc<str> {
+        self.host().as_str().into()
+    }
+
+    fn is_same_place(&self, other: &Self) -> bool {
+        self.host() == other.host() && self.repository == other.repository
+    }
+}
+
+/// One cache over one store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cache(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    patience: Patience,
+    rules: ArcSwapOption<Rules>,
+    fills: Mutex<fill::Fills>,
+    /// Fills hold a thread each; hits must find one too.
+    fill_slots: Semaphore,
+    tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
+    manifests: flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Stored, Error>>,
+    negative: memory::Memory<String, Error>,
+    /// Until when the store is taken for not writable, in milliseconds since 1970.
+    write_failure_until: AtomicI64,
+    /// Runs what must outlive its client.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Cache {
+    pub fn new(store: Arc<Store>, metrics: Arc<Metrics>, clock: Clock, patience: Patience) -> Self {
+        Self(Arc::new(State {
+            store,
+            metrics,
+            clock,
+            patience,
+            rules: ArcSwapOption::empty(),
+            fills: Mutex::default(),
+            fill_slots: Semaphore::new(MAXIMUM_FILLS),
+            tags: flights::Flights::default(),
+            manifests: flights::Flights::default(),
+            negative: memory::Memory::default(),
+            write_failure_until: AtomicI64::new(0),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }))
+    }
+
+    /// Puts a policy in force. Requests that have begun keep the one they began with.
+    pub fn install(&self, rules: Rules) {
+        self.0.rules.store(Some(Arc::new(rules)));
+    }
+
+    /// The policy in force.
+    pub fn rules(&self) -> Option<Arc<Rules>> {
+        self.0.rules.load_full()
+    }
+
+    /// Gives up running fills, and waits until their files are gone.
+    pub async fn stop(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Work that ends without an answer when the cache is stopped.
+    fn until_stop<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> impl Future<Output = Result<T, Error>> + Send + 'static {
+        let stop = self.0.stop.clone();
+        async move {
+            tokio::select! {
+                result = work => result,
+                () = stop.cancelled() => Err(Error::Gone),
+            }
+        }
+    }
+
+    /// What may be done with a request, and where its upstream is.
+    fn admit(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        tag: Option<&Tag>,
+    ) -> Result<(Origin, admission::Admission), Error> {
+        let rules = self.rules().ok_or(Error::NotReady)?;
+        let upstream = rules
+            .upstream(host)
+            .ok_or_else(|| Error::UnknownUpstream(host.clone()))?;
+        let admission = rules.decide(host, repository, tag);
+        let rule = || Arc::from(admission.rule.as_str());
+        match admission.action {
+            Action::Refuse => Err(Error::Refused(rule())),
+            Action::Deny => Err(Error::Denied(rule())),
+            Action::Cache | Action::Forward => Ok((
+                Origin {
+                    upstream,
+                    repository: repository.clone(),
+                },
+                admission,
+            )),
+        }
+    }
+
+    /// Runs what blocks on the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, storage::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.0.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(result) => result.map_err(Error::store),
+            Err(_) => Err(Error::Gone),
+        }
+    }
+
+    /// Whether writes to the store have failed lately.
+    fn store_is_broken(&self) -> bool {
+        self.0.clock.now().0 < self.0.write_failure_until.load(Ordering::Relaxed)
+    }
+
+    fn note_write_failure(&self, error: &dyn std::fmt::Display) {
+        self.0.metrics.store_write_failures.inc();
+        let pause = i64::try_from(self.0.patience.write_failure.as_millis()).unwrap_or(i64::MAX);
+        let until = self.0.clock.now().0.saturating_add(pause);
+        self.0.write_failure_until.store(until, Ordering::Relaxed);
+        tracing::error!(%error, "failed to write to the store; new content is passed through without storing");
+    }
+
+    fn count_mismatch(&self, origin: &Origin, name: &dyn std::fmt::Display) -> Error {
+        let host = origin.host_text();
+        self.0
+            .metrics
+            .digest_mismatches
+            .with_label_values(&[&*host])
+            .inc();
+        tracing::warn!(upstream = %host, repository = %origin.repository, digest = %name, "the upstream's content is not what its digest says");
+        Error::Mismatch {
+            host,
+            name: name.to_string().into(),
+        }
+    }
+}

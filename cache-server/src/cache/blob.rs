@@ -1,0 +1,277 @@
+//! Blobs: from the store, from a running fill, from a new one, or passed through.
+
+use crds::policy::Action;
+use crds::values::RegistryHost;
+
+use super::answer::{Answer, Content};
+use super::byte_range::ByteRange;
+use super::fill::{Fill, Start};
+use super::growing::Growing;
+use super::{Cache, CacheOutcome, Error, Origin, verified};
+use crate::oci::{Digest, Repository};
+use crate::storage::StoredBlob;
+use crate::upstream::{self, BlobStream};
+
+/// A request for a blob.
+#[derive(Debug, Clone)]
+pub struct BlobRequest {
+    pub upstream: RegistryHost,
+    pub repository: Repository,
+    pub digest: Digest,
+    pub range: ByteRange,
+    /// Only the head is wanted.
+    pub head: bool,
+}
+
+/// Rounds in which a client meets fills that end under its hands.
+const ROUNDS: usize = 4;
+
+impl Cache {
+    pub async fn blob(&self, request: &BlobRequest) -> Result<Answer, Error> {
+        let (origin, admission) = self.admit(&request.upstream, &request.repository, None)?;
+        if admission.action == Action::Forward {
+            return self
+                .pass_blob(&origin, request, CacheOutcome::Forwarded)
+                .await;
+        }
+        for _ in 0..ROUNDS {
+            let (blob, member) = match self.look_up(&origin, &request.digest).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::error!(digest = %request.digest, %error, "failed to look into the store; passing through");
+                    return self.pass_blob(&origin, request, CacheOutcome::Bypass).await;
+                }
+            };
+            if let Some(blob) = blob {
+                return self.stored(&origin, request, blob, member).await;
+            }
+            if let Some(error) = self.remembered_failure(&origin, &request.digest) {
+                return Err(error);
+            }
+            if request.head {
+                return self
+                    .head_of_blob(&origin, request, CacheOutcome::Miss)
+                    .await;
+            }
+            let whole = matches!(request.range, ByteRange::Whole | ByteRange::From(0));
+            let (fill, first) = match self.running_fill(&request.digest) {
+                Some(fill) => (fill, false),
+                // A part alone is not worth the whole.
+                None if !whole || self.store_is_broken() => {
+                    return self.pass_blob(&origin, request, CacheOutcome::Bypass).await;
+                }
+                None => self.fill(&origin, &request.digest),
+            };
+            if let Some(answer) = self
+                .read_fill(&origin, request, &fill, first, member)
+                .await?
+            {
+                return Ok(answer);
+            }
+        }
+        self.pass_blob(&origin, request, CacheOutcome::Bypass).await
+    }
+
+    async fn look_up(
+        &self,
+        origin: &Origin,
+        digest: &Digest,
+    ) -> Result<(Option<StoredBlob>, bool), Error> {
+        let (host, repository, digest) = (
+            origin.host().clone(),
+            origin.repository.clone(),
+            digest.clone(),
+        );
+        self.blocking(move |store| {
+            Ok((
+                store.blob(&digest)?,
+                store.is_member(&host, &repository, &digest),
+            ))
+        })
+        .await
+    }
+
+    async fn stored(
+        &self,
+        origin: &Origin,
+        request: &BlobRequest,
+        blob: StoredBlob,
+        member: bool,
+    ) -> Result<Answer, Error> {
+        let outcome = if member {
+            CacheOutcome::Hit
+        } else {
+            self.confirm(origin, &request.digest).await?;
+            CacheOutcome::Revalidated
+        };
+        if request.head {
+            return Ok(Answer::blob(outcome, &request.digest, Some(blob.size)));
+        }
+        Answer::stored_blob(outcome, &request.digest, blob, request.range)
+    }
+
+    /// Asks the upstream whether the repository has the blob, and writes it down.
+    async fn confirm(&self, origin: &Origin, digest: &Digest) -> Result<(), Error> {
+        origin
+            .upstream
+            .head_blob(&origin.repository, digest)
+            .await
+            .map_err(Error::Upstream)?;
+        let (host, repository, name) = (
+            origin.host().clone(),
+            origin.repository.clone(),
+            digest.clone(),
+        );
+        let written = self
+            .blocking(move |store| store.add_member(&host, &repository, &name))
+            .await;
+        if let Err(error) = written {
+            self.note_write_failure(&error);
+        }
+        Ok(())
+    }
+
+    /// Reads a fill. `None`: it came to an end that is worth another look.
+    async fn read_fill(
+        &self,
+        origin: &Origin,
+        request: &BlobRequest,
+        fill: &Fill,
+        first: bool,
+        member: bool,
+    ) -> Result<Option<Answer>, Error> {
+        let same_place = fill.origin.is_same_place(origin);
+        // Another repository's content is no answer to the question whether this one has it.
+        if !same_place && !member {
+            self.confirm(origin, &request.digest).await?;
+        }
+        let (head, size) = match fill.start().await {
+            Ok(Start::Reading(head, size)) => (head, size),
+            Ok(Start::LookAgain) => return Ok(None),
+            Err(Error::Upstream(_)) if !same_place => return Ok(None),
+            Err(Error::Store(_)) => {
+                let outcome = CacheOutcome::Bypass;
+                return self.pass_blob(origin, request, outcome).await.map(Some);
+            }
+            Err(error) => return Err(error),
+        };
+        // A client that would take ranges is shown one stream while the content is cold.
+        let range = match request.range {
+            ByteRange::From(0) => ByteRange::Whole,
+            range => range,
+        };
+        let range = range.resolve(size).map_err(|_| Error::Range { size })?;
+        let outcome = if first {
+            CacheOutcome::Miss
+        } else {
+            CacheOutcome::Joined
+        };
+        let part = range.clone().unwrap_or(0..size);
+        Ok(Some(Answer {
+            range,
+            content: Content::Growing(Growing::new(fill.progress.clone(), head.file, size, part)),
+            ..Answer::blob(outcome, &request.digest, Some(size))
+        }))
+    }
+
+    async fn head_of_blob(
+        &self,
+        origin: &Origin,
+        request: &BlobRequest,
+        outcome: CacheOutcome,
+    ) -> Result<Answer, Error> {
+        let response = origin
+            .upstream
+            .head_blob(&request.repository, &request.digest)
+            .await
+            .map_err(Error::Upstream)?;
+        Ok(Answer::blob(outcome, &request.digest, response.length))
+    }
+
+    /// Passes the upstream's body through.
+    async fn pass_blob(
+        &self,
+        origin: &Origin,
+        request: &BlobRequest,
+        outcome: CacheOutcome,
+    ) -> Result<Answer, Error> {
+        if request.head {
+            return self.head_of_blob(origin, request, outcome).await;
+        }
+        let range = match request.range {
+            ByteRange::From(0) => None,
+            range => range.header(),
+        };
+        let response = origin
+            .upstream
+            .get_blob(&request.repository, &request.digest, range.as_deref())
+            .await
+            .map_err(Error::Upstream)?;
+        let partial = response.content_range.filter(|_| response.partial);
+        if let Some(part) = partial {
+            let range = part.first..part.last + 1;
+            // What was not asked for would be put in the wrong place by a client that does not look.
+            if part
+                .total
+                .is_some_and(|total| request.range.resolve(total) != Ok(Some(range.clone())))
+            {
+                return Err(Error::Upstream(upstream::Error::Broken {
+                    host: origin.host_text(),
+                    reason: "it answered with another range than was asked for".into(),
+                }));
+            }
+            return Ok(Answer {
+                range: Some(range),
+                content: Content::Stream(verified::part(response.body)),
+                ..Answer::blob(outcome, &request.digest, part.total)
+            });
+        }
+        if response.partial {
+            return Err(Error::Upstream(upstream::Error::Broken {
+                host: origin.host_text(),
+                reason: "it answered with a part and did not say which".into(),
+            }));
+        }
+        let size = response.length;
+        let (upstream, repository, digest) = (
+            origin.upstream.clone(),
+            request.repository.clone(),
+            request.digest.clone(),
+        );
+        let stream = BlobStream::started(upstream, repository, digest.clone(), response);
+        Ok(Answer {
+            content: Content::Stream(self.pass(origin.clone(), digest, stream)),
+            ..Answer::blob(outcome, &request.digest, size)
+        })
+    }
+
+    /// Keeps what would only be found out again: that it is not there, or wrong.
+    pub(super) fn remember_failure(&self, origin: &Origin, digest: &Digest, error: &Error) {
+        let negative = match error {
+            Error::Mismatch { .. } => true,
+            Error::Upstream(error) => error.is_not_found(),
+            _ => false,
+        };
+        if negative {
+            let lifetime = self.0.patience.negative;
+            self.0.negative.put(
+                key(origin, digest),
+                error.clone(),
+                self.0.clock.now(),
+                lifetime,
+            );
+        }
+    }
+
+    fn remembered_failure(&self, origin: &Origin, digest: &Digest) -> Option<Error> {
+        self.0.negative.get(
+            &key(origin, digest),
+            self.0.clock.now(),
+            self.0.patience.negative,
+        )
+    }
+}
+
+fn key(origin: &Origin, digest: &Digest) -> String {
+    format!("{}/{}@{digest}", origin.host(), origin.repository)
+}

@@ -1,0 +1,246 @@
+//! One fetch of one blob into the store, apart from any client. All clients, the first one too, read what it writes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::watch;
+
+use super::segments::Segments;
+use super::writer::{self, WriteError};
+use super::{Cache, Error, Origin};
+use crate::oci::Digest;
+use crate::storage::TemporaryBlob;
+use crate::upstream::BlobStream;
+
+/// Running fills by digest.
+pub(super) type Fills = HashMap<Digest, Fill>;
+
+/// A running fill, as its readers see it.
+#[derive(Debug, Clone)]
+pub(super) struct Fill {
+    pub(super) origin: Origin,
+    pub(super) progress: watch::Receiver<Progress>,
+}
+
+/// How far a fill is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// There as soon as the upstream has answered.
+    pub(super) head: Option<Head>,
+    /// What is in the file.
+    pub(super) segments: Segments,
+    /// Up to where the content went into the digest.
+    pub(super) hashed: u64,
+    pub(super) end: Option<End>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    pub(super) file: Arc<File>,
+    /// `None` if the upstream did not say it.
+    pub(super) size: Option<u64>,
+}
+
+/// How a fill ended.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// Right and committed, with that size.
+    Stored(u64),
+    /// Another fill was quicker: the store has it.
+    AlreadyThere,
+    Failed(Error),
+}
+
+/// What a client that waits for a fill can go on with.
+pub(super) enum Start {
+    /// There is a file of that size to read.
+    Reading(Head, u64),
+    /// The store has it.
+    LookAgain,
+}
+
+impl Fill {
+    /// Waits until the size is known, which needs the whole fill if the upstream does not say it.
+    pub(super) async fn start(&self) -> Result<Start, Error> {
+        let mut progress = self.progress.clone();
+        let progress = progress
+            .wait_for(|progress| {
+                progress.end.is_some()
+                    || progress
+                        .head
+                        .as_ref()
+                        .is_some_and(|head| head.size.is_some())
+            })
+            .await
+            .map_err(|_| Error::Gone)?;
+        match (&progress.end, &progress.head) {
+            (Some(End::Failed(error)), _) => Err(error.clone()),
+            (Some(End::AlreadyThere), _) | (_, None) => Ok(Start::LookAgain),
+            (Some(End::Stored(size)), Some(head)) => Ok(Start::Reading(head.clone(), *size)),
+            (None, Some(head)) => match head.size {
+                Some(size) => Ok(Start::Reading(head.clone(), size)),
+                None => Err(Error::Gone),
+            },
+        }
+    }
+}
+
+impl Cache {
+    /// The running fill of that digest.
+    pub(super) fn running_fill(&self, digest: &Digest) -> Option<Fill> {
+        self.fills().get(digest).cloned()
+    }
+
+    /// The running fill of that digest, or a new one; and whether it is new.
+    pub(super) fn fill(&self, origin: &Origin, digest: &Digest) -> (Fill, bool) {
+        let mut fills = self.fills();
+        if let Some(fill) = fills.get(digest) {
+            return (fill.clone(), false);
+        }
+        let (sender, receiver) = watch::channel(Progress::default());
+        let fill = Fill {
+            origin: origin.clone(),
+            progress: receiver,
+        };
+        fills.insert(digest.clone(), fill.clone());
+        self.0.metrics.fills_running.inc();
+        let registration = Registration {
+            cache: self.clone(),
+            digest: digest.clone(),
+        };
+        self.0
+            .tasks
+            .spawn(run(registration, origin.clone(), sender));
+        (fill, true)
+    }
+
+    fn fills(&self) -> std::sync::MutexGuard<'_, Fills> {
+        self.0.fills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a fill in the list of running ones.
+struct Registration {
+    cache: Cache,
+    digest: Digest,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.cache.fills().remove(&self.digest);
+        self.cache.0.metrics.fills_running.dec();
+    }
+}
+
+async fn run(registration: Registration, origin: Origin, progress: watch::Sender<Progress>) {
+    let (cache, digest) = (registration.cache.clone(), registration.digest.clone());
+    let progress = Arc::new(progress);
+    let fetched = tokio::select! {
+        fetched = fetch(&cache, &origin, &digest, &progress) => fetched,
+        () = cache.0.stop.cancelled() => Err(Error::Gone),
+    };
+    let end = fetched.unwrap_or_else(|error| {
+        tracing::warn!(upstream = %origin.host(), repository = %origin.repository, %digest, %error, "failed to fill {digest}");
+        cache.remember_failure(&origin, &digest, &error);
+        End::Failed(error)
+    });
+    let result = match &end {
+        End::Stored(_) => "stored",
+        End::AlreadyThere | End::Failed(Error::Gone) => "dropped",
+        End::Failed(Error::Mismatch { .. }) => "mismatch",
+        End::Failed(Error::Upstream(_)) => "upstream",
+        End::Failed(_) => "store",
+    };
+    cache.0.metrics.fills.with_label_values(&[result]).inc();
+    // Removed before it is told: who comes later finds the stored blob, or tries anew.
+    drop(registration);
+    progress.send_modify(|progress| progress.end = Some(end));
+}
+
+async fn fetch(
+    cache: &Cache,
+    origin: &Origin,
+    digest: &Digest,
+    progress: &Arc<watch::Sender<Progress>>,
+) -> Result<End, Error> {
+    let _slot = cache.0.fill_slots.acquire().await;
+    let name = digest.clone();
+    // Looked up again: between a client's look and this fill another one may have ended.
+    let begun = cache
+        .blocking(move |store| match store.blob(&name)? {
+            Some(_) => Ok(None),
+            None => store.begin().map(Some),
+        })
+        .await
+        .inspect_err(|error| cache.note_write_failure(error))?;
+    let Some(blob) = begun else {
+        return Ok(End::AlreadyThere);
+    };
+    let stream = BlobStream::open(
+        origin.upstream.clone(),
+        origin.repository.clone(),
+        digest.clone(),
+    )
+    .await
+    .map_err(Error::Upstream)?;
+    progress.send_modify(|progress| {
+        progress.head = Some(Head {
+            file: blob.file(),
+            size: stream.length(),
+        });
+    });
+    copy(cache, origin, digest, stream, blob, progress).await
+}
+
+/// Moves the body through a bounded channel to the thread that writes and hashes.
+async fn copy(
+    cache: &Cache,
+    origin: &Origin,
+    digest: &Digest,
+    mut stream: BlobStream,
+    blob: TemporaryBlob,
+    progress: &Arc<watch::Sender<Progress>>,
+) -> Result<End, Error> {
+    let (sender, receiver) = writer::channel();
+    let job = writer::Job {
+        store: cache.0.store.clone(),
+        host: origin.host().clone(),
+        repository: origin.repository.clone(),
+        digest: digest.clone(),
+        size: stream.length(),
+        blob,
+        progress: progress.clone(),
+    };
+    let writing = cache.0.tasks.spawn_blocking(move || job.run(receiver));
+    let mut failure = None;
+    loop {
+        match stream.next().await {
+            Ok(Some(bytes)) => {
+                if sender.send(writer::Message::Bytes(bytes)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(None) => {
+                let _ = sender.send(writer::Message::End).await;
+                break;
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    // Closing the channel without an end makes the writer give up.
+    drop(sender);
+    match (writing.await, failure) {
+        (Ok(Ok(size)), None) => Ok(End::Stored(size)),
+        (_, Some(error)) => Err(Error::Upstream(error)),
+        (Ok(Err(WriteError::Mismatch)), None) => Err(cache.count_mismatch(origin, digest)),
+        (Ok(Err(WriteError::Store(error))), None) => {
+            cache.note_write_failure(&error);
+            Err(Error::store(error))
+        }
+        (Ok(Err(WriteError::GivenUp)) | Err(_), None) => Err(Error::Gone),
+    }
+}

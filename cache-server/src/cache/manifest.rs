@@ -1,0 +1,350 @@
+//! Manifests by digest: from the store, or fetched whole, checked and stored with what they refer to.
+
+use bytes::Bytes;
+use crds::policy::Action;
+use crds::values::RegistryHost;
+
+use super::answer::{Answer, Content};
+use super::{Cache, CacheOutcome, Error, Origin};
+use crate::oci::manifest::Manifest;
+use crate::oci::{Algorithm, Digest, MAXIMUM_MANIFEST, Reference, Repository, media_type};
+use crate::storage;
+
+/// A request for a manifest.
+#[derive(Debug, Clone)]
+pub struct ManifestRequest {
+    pub upstream: RegistryHost,
+    pub repository: Repository,
+    pub reference: Reference,
+    /// Only the head is wanted.
+    pub head: bool,
+}
+
+/// What is asked of one repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key<T>(RegistryHost, Repository, T);
+
+impl<T: Clone> Key<T> {
+    pub(super) fn new(origin: &Origin, name: &T) -> Self {
+        Self(
+            origin.host().clone(),
+            origin.repository.clone(),
+            name.clone(),
+        )
+    }
+}
+
+/// A manifest as it is given to clients.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) digest: Digest,
+    pub(super) media_type: String,
+    pub(super) content: Bytes,
+}
+
+impl Stored {
+    pub(super) fn answer(self, outcome: CacheOutcome, head: bool) -> Answer {
+        let size = Some(self.content.len() as u64);
+        Answer {
+            content: if head {
+                Content::Nothing
+            } else {
+                Content::Bytes(self.content)
+            },
+            ..Answer::about(outcome, Some(self.digest), self.media_type, size)
+        }
+    }
+}
+
+impl Cache {
+    pub async fn manifest(&self, request: &ManifestRequest) -> Result<Answer, Error> {
+        let tag = match &request.reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let (origin, admission) = self.admit(&request.upstream, &request.repository, tag)?;
+        if admission.action == Action::Forward {
+            return self
+                .pass_manifest(&origin, request, CacheOutcome::Forwarded)
+                .await;
+        }
+        let answer = match &request.reference {
+            Reference::Tag(tag) => {
+                self.tag(&origin, &admission.lifetime, tag, request.head)
+                    .await
+            }
+            Reference::Digest(digest) => self
+                .manifest_by_digest(&origin, digest, request.head)
+                .await
+                .map(|answer| Answer {
+                    immutable: true,
+                    ..answer
+                }),
+        };
+        match answer {
+            Err(Error::Store(error)) => {
+                tracing::error!(%error, "failed to use the store; passing through");
+                self.pass_manifest(&origin, request, CacheOutcome::Bypass)
+                    .await
+            }
+            other => other,
+        }
+    }
+
+    pub(super) async fn manifest_by_digest(
+        &self,
+        origin: &Origin,
+        digest: &Digest,
+        head: bool,
+    ) -> Result<Answer, Error> {
+        let found = self.look_up_manifest(origin, digest).await?;
+        match found {
+            Found::Here(stored) => return Ok(stored.answer(CacheOutcome::Hit, head)),
+            Found::Elsewhere(content) => {
+                let response = origin
+                    .upstream
+                    .head_manifest(&origin.repository, &Reference::Digest(digest.clone()))
+                    .await
+                    .map_err(Error::Upstream)?;
+                let stored = self.checked(origin, digest.clone(), response.media_type, content)?;
+                self.keep(origin, &stored).await;
+                return Ok(stored.answer(CacheOutcome::Revalidated, head));
+            }
+            Found::Nowhere => {}
+        }
+        if head {
+            let reference = Reference::Digest(digest.clone());
+            return self
+                .head_of_manifest(origin, &reference, CacheOutcome::Miss)
+                .await;
+        }
+        let (stored, first) = self.fetch_shared(origin, digest).await?;
+        let outcome = if first {
+            CacheOutcome::Miss
+        } else {
+            CacheOutcome::Joined
+        };
+        Ok(stored.answer(outcome, head))
+    }
+
+    async fn look_up_manifest(&self, origin: &Origin, digest: &Digest) -> Result<Found, Error> {
+        let (host, repository, digest) = (
+            origin.host().clone(),
+            origin.repository.clone(),
+            digest.clone(),
+        );
+        self.blocking(move |store| find(store, &host, &repository, digest))
+            .await
+    }
+
+    /// Fetches a manifest by digest, once for all who ask at the same time.
+    pub(super) async fn fetch_shared(
+        &self,
+        origin: &Origin,
+        digest: &Digest,
+    ) -> Result<(Stored, bool), Error> {
+        let key = Key::new(origin, digest);
+        let mut seat = self.0.manifests.join(&key, &self.0.tasks, || {
+            let (cache, origin, digest) = (self.clone(), origin.clone(), digest.clone());
+            self.until_stop(async move {
+                // Another flight may have landed since the store was looked at.
+                if let Ok(Found::Here(stored)) = cache.look_up_manifest(&origin, &digest).await {
+                    return Ok(stored);
+                }
+                let reference = Reference::Digest(digest.clone());
+                cache.fetch_manifest(&origin, &reference).await
+            })
+        });
+        let stored = seat.wait().await.unwrap_or(Err(Error::Gone))?;
+        Ok((stored, seat.first))
+    }
+
+    /// Fetches a manifest, checks it and keeps it.
+    pub(super) async fn fetch_manifest(
+        &self,
+        origin: &Origin,
+        reference: &Reference,
+    ) -> Result<Stored, Error> {
+        let response = origin
+            .upstream
+            .get_manifest(&origin.repository, reference)
+            .await
+            .map_err(Error::Upstream)?;
+        let (said, media_type) = (response.digest, response.media_type);
+        let content = response
+            .body
+            .whole(MAXIMUM_MANIFEST)
+            .await
+            .map_err(Error::Upstream)?;
+        let digest = match (reference, said) {
+            (Reference::Digest(digest), _) => digest.clone(),
+            (Reference::Tag(_), Some(digest)) => digest,
+            (Reference::Tag(_), None) => Digest::of(Algorithm::Sha256, &content),
+        };
+        let stored = self.checked(origin, digest, media_type, content)?;
+        self.keep(origin, &stored).await;
+        Ok(stored)
+    }
+
+    fn checked(
+        &self,
+        origin: &Origin,
+        digest: Digest,
+        media_type: Option<String>,
+        content: Bytes,
+    ) -> Result<Stored, Error> {
+        if !digest.names(&content) {
+            return Err(self.count_mismatch(origin, &digest));
+        }
+        let manifest = Manifest::parse(&content).map_err(|error| Error::NotAManifest {
+            host: origin.host_text(),
+            name: digest.to_string().into(),
+            reason: error.to_string().into(),
+        })?;
+        // A content type that no manifest has would be shown to clients that choose their parser by it.
+        let media_type = media_type
+            .filter(|name| name.contains("json") && name.len() < 200 && name != "application/json")
+            .unwrap_or(manifest.media_type);
+        Ok(Stored {
+            digest,
+            media_type,
+            content,
+        })
+    }
+
+    /// Stores a checked manifest: content, then what it refers to, then the record, so that a record means all of it.
+    async fn keep(&self, origin: &Origin, stored: &Stored) {
+        if self.store_is_broken() {
+            return;
+        }
+        let (host, repository, stored) = (
+            origin.host().clone(),
+            origin.repository.clone(),
+            stored.clone(),
+        );
+        let kept = self
+            .blocking(move |store| keep(store, &host, &repository, &stored))
+            .await;
+        if let Err(error) = kept {
+            self.note_write_failure(&error);
+        }
+    }
+
+    pub(super) async fn head_of_manifest(
+        &self,
+        origin: &Origin,
+        reference: &Reference,
+        outcome: CacheOutcome,
+    ) -> Result<Answer, Error> {
+        let response = origin
+            .upstream
+            .head_manifest(&origin.repository, reference)
+            .await
+            .map_err(Error::Upstream)?;
+        let digest = match reference {
+            Reference::Digest(digest) => Some(digest.clone()),
+            Reference::Tag(_) => response.digest,
+        };
+        let media_type = response
+            .media_type
+            .unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
+        Ok(Answer::about(outcome, digest, media_type, response.length))
+    }
+
+    async fn pass_manifest(
+        &self,
+        origin: &Origin,
+        request: &ManifestRequest,
+        outcome: CacheOutcome,
+    ) -> Result<Answer, Error> {
+        if request.head {
+            return self
+                .head_of_manifest(origin, &request.reference, outcome)
+                .await;
+        }
+        let response = origin
+            .upstream
+            .get_manifest(&request.repository, &request.reference)
+            .await
+            .map_err(Error::Upstream)?;
+        let (said, media_type) = (response.digest, response.media_type);
+        let content = response
+            .body
+            .whole(MAXIMUM_MANIFEST)
+            .await
+            .map_err(Error::Upstream)?;
+        let digest = match &request.reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(_) => said.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &content)),
+        };
+        Ok(self
+            .checked(origin, digest, media_type, content)?
+            .answer(outcome, false))
+    }
+}
+
+enum Found {
+    /// The repository has it.
+    Here(Stored),
+    /// The store has the content, but not for this repository.
+    Elsewhere(Bytes),
+    Nowhere,
+}
+
+fn find(
+    store: &storage::Store,
+    host: &RegistryHost,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<Found, storage::Error> {
+    let media_type = store.manifest_type(host, repository, &digest)?;
+    let Some(content) = store.read(&digest, MAXIMUM_MANIFEST)?.map(Bytes::from) else {
+        return Ok(Found::Nowhere);
+    };
+    if let Some(media_type) = media_type {
+        return Ok(Found::Here(Stored {
+            digest,
+            media_type,
+            content,
+        }));
+    }
+    // An index of the repository refers to it: it may be served, and what it refers to becomes known now.
+    if store.is_member(host, repository, &digest)
+        && let Ok(manifest) = Manifest::parse(&content)
+    {
+        let stored = Stored {
+            digest,
+            media_type: manifest.media_type,
+            content,
+        };
+        keep(store, host, repository, &stored)?;
+        return Ok(Found::Here(stored));
+    }
+    Ok(Found::Elsewhere(content))
+}
+
+fn keep(
+    store: &storage::Store,
+    host: &RegistryHost,
+    repository: &Repository,
+    stored: &Stored,
+) -> Result<(), storage::Error> {
+    store.put(&stored.digest, &stored.content)?;
+    let references = Manifest::parse(&stored.content)
+        .map(|manifest| manifest.references)
+        .unwrap_or_default();
+    for digest in references.iter().chain([&stored.digest]) {
+        store.add_member(host, repository, digest)?;
+    }
+    store.put_manifest_type(host, repository, &stored.digest, &stored.media_type)
+}
+
+/// What a tag's record says, from a manifest that was fetched by it.
+pub(super) fn tag_record(stored: &Stored, now: crate::clock::Moment) -> storage::TagRecord {
+    storage::TagRecord {
+        digest: stored.digest.clone(),
+        media_type: stored.media_type.clone(),
+        size: stored.content.len() as u64,
+        checked_at: now,
+    }
+}

@@ -1,0 +1,271 @@
+//! Tags: fresh for a while, then checked with the upstream, and answered with the old copy while it fails or hangs.
+
+use tokio::time::timeout_at;
+
+use super::answer::Answer;
+use super::freshness::{Freshness, Lifetime};
+use super::manifest::{Key, Stored, tag_record};
+use super::{Cache, CacheOutcome, Error, Origin};
+use crate::oci::{Reference, Tag};
+use crate::storage::TagRecord;
+
+/// What the upstream says a tag is now.
+#[derive(Debug, Clone)]
+pub(super) struct Resolved {
+    record: TagRecord,
+    /// There if it was fetched for the answer.
+    manifest: Option<Stored>,
+}
+
+/// The copy at hand.
+struct Copy {
+    record: TagRecord,
+    /// `None` if the manifest itself is not stored.
+    manifest: Option<Stored>,
+    freshness: Freshness,
+}
+
+impl Cache {
+    pub(super) async fn tag(
+        &self,
+        origin: &Origin,
+        lifetime: &Lifetime,
+        tag: &Tag,
+        head: bool,
+    ) -> Result<Answer, Error> {
+        let copy = self.copy(origin, lifetime, tag, head).await?;
+        if let Some(copy) = &copy
+            && copy.freshness == Freshness::Fresh
+        {
+            return match copy.answer(CacheOutcome::Hit, head) {
+                Some(answer) => Ok(answer),
+                None => self.fetched(origin, &copy.record).await,
+            };
+        }
+        let stale = copy
+            .as_ref()
+            .filter(|copy| copy.freshness == Freshness::Stale)
+            .and_then(|copy| copy.answer(CacheOutcome::Stale, head));
+        let whole = copy.is_none() && !head;
+        let (resolved, first) = match self.resolve(origin, tag, whole, stale.is_some()).await {
+            Ok(resolved) => resolved,
+            Err(error) => return self.instead(origin, stale, error),
+        };
+        let unchanged = copy
+            .as_ref()
+            .filter(|copy| copy.record.digest == resolved.record.digest)
+            .and_then(|copy| copy.answer(CacheOutcome::Revalidated, head));
+        if let Some(answer) = unchanged {
+            return Ok(answer);
+        }
+        let outcome = if first {
+            CacheOutcome::Miss
+        } else {
+            CacheOutcome::Joined
+        };
+        match resolved.manifest {
+            Some(stored) => Ok(stored.answer(outcome, head)),
+            None if head => Ok(about(&resolved.record, outcome)),
+            None => self.fetched(origin, &resolved.record).await,
+        }
+    }
+
+    async fn fetched(&self, origin: &Origin, record: &TagRecord) -> Result<Answer, Error> {
+        let answer = self
+            .manifest_by_digest(origin, &record.digest, false)
+            .await?;
+        // Another repository may have brought it: for this tag it is a miss all the same.
+        Ok(match answer.outcome {
+            CacheOutcome::Hit => Answer {
+                outcome: CacheOutcome::Revalidated,
+                ..answer
+            },
+            _ => answer,
+        })
+    }
+
+    async fn copy(
+        &self,
+        origin: &Origin,
+        lifetime: &Lifetime,
+        tag: &Tag,
+        head: bool,
+    ) -> Result<Option<Copy>, Error> {
+        let (host, repository, name) = (
+            origin.host().clone(),
+            origin.repository.clone(),
+            tag.clone(),
+        );
+        let found = self
+            .blocking(move |store| {
+                let Some(record) = store.tag(&host, &repository, &name)? else {
+                    return Ok(None);
+                };
+                if head {
+                    return Ok(Some((record, None)));
+                }
+                let media_type = store.manifest_type(&host, &repository, &record.digest)?;
+                let content = match media_type {
+                    Some(_) => store.read(&record.digest, crate::oci::MAXIMUM_MANIFEST)?,
+                    None => None,
+                };
+                Ok(Some((record, media_type.zip(content))))
+            })
+            .await?;
+        Ok(found.map(|(record, manifest)| Copy {
+            freshness: lifetime.judge(record.checked_at, self.0.clock.now()),
+            manifest: manifest.map(|(media_type, content)| Stored {
+                digest: record.digest.clone(),
+                media_type,
+                content: content.into(),
+            }),
+            record,
+        }))
+    }
+
+    /// Asks the upstream, once for all who want to know. Who has a stale copy does not wait to the end; the upstream is
+    /// asked on. The second value: whether this one made it be asked.
+    async fn resolve(
+        &self,
+        origin: &Origin,
+        tag: &Tag,
+        whole: bool,
+        has_stale: bool,
+    ) -> Result<(Resolved, bool), Error> {
+        let key = Key::new(origin, tag);
+        let memory = format!("{}/{}:{tag}", origin.host(), origin.repository);
+        let lifetime = self.0.patience.negative;
+        if let Some(error) = self.0.negative.get(&memory, self.0.clock.now(), lifetime) {
+            return Err(error);
+        }
+        let mut seat = self.0.tags.join(&key, &self.0.tasks, || {
+            let (cache, origin, tag) = (self.clone(), origin.clone(), tag.clone());
+            self.until_stop(async move {
+                let resolved = cache.ask(&origin, &tag, whole).await;
+                if let Err(error) = &resolved {
+                    let now = cache.0.clock.now();
+                    cache.0.negative.put(memory, error.clone(), now, lifetime);
+                }
+                resolved
+            })
+        });
+        let answer = if has_stale {
+            let patience = seat.asked + self.0.patience.revalidation;
+            timeout_at(patience, seat.wait())
+                .await
+                .map_err(|_| Error::Slow)?
+        } else {
+            seat.wait().await
+        };
+        Ok((answer.unwrap_or(Err(Error::Gone))?, seat.first))
+    }
+
+    async fn ask(&self, origin: &Origin, tag: &Tag, whole: bool) -> Result<Resolved, Error> {
+        let reference = Reference::Tag(tag.clone());
+        let asked = if whole {
+            self.ask_whole(origin, &reference).await
+        } else {
+            self.ask_head(origin, &reference).await
+        };
+        let (host, repository, name) = (
+            origin.host().clone(),
+            origin.repository.clone(),
+            tag.clone(),
+        );
+        match asked {
+            Ok(resolved) => {
+                let record = resolved.record.clone();
+                if let Err(error) = self
+                    .blocking(move |store| store.put_tag(&host, &repository, &name, &record))
+                    .await
+                {
+                    self.note_write_failure(&error);
+                }
+                Ok(resolved)
+            }
+            Err(Error::Upstream(error)) if error.is_not_found() => {
+                // It is gone, which an old copy must not deny later on.
+                let _ = self
+                    .blocking(move |store| store.remove_tag(&host, &repository, &name))
+                    .await;
+                Err(Error::Upstream(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask_head(&self, origin: &Origin, reference: &Reference) -> Result<Resolved, Error> {
+        let response = origin
+            .upstream
+            .head_manifest(&origin.repository, reference)
+            .await
+            .map_err(Error::Upstream)?;
+        match (response.digest, response.media_type, response.length) {
+            (Some(digest), Some(media_type), Some(size)) => Ok(Resolved {
+                record: TagRecord {
+                    digest,
+                    media_type,
+                    size,
+                    checked_at: self.0.clock.now(),
+                },
+                manifest: None,
+            }),
+            // Not all registries say on HEAD what clients need to know.
+            _ => self.ask_whole(origin, reference).await,
+        }
+    }
+
+    async fn ask_whole(&self, origin: &Origin, reference: &Reference) -> Result<Resolved, Error> {
+        let stored = self.fetch_manifest(origin, reference).await?;
+        Ok(Resolved {
+            record: tag_record(&stored, self.0.clock.now()),
+            manifest: Some(stored),
+        })
+    }
+
+    /// The stale copy if the upstream failed, and the error if there is none or the upstream said no.
+    fn instead(
+        &self,
+        origin: &Origin,
+        stale: Option<Answer>,
+        error: Error,
+    ) -> Result<Answer, Error> {
+        let said_no = matches!(&error, Error::Upstream(error) if error.is_not_found());
+        let Some(answer) = stale.filter(|_| !said_no) else {
+            return Err(error);
+        };
+        let host = origin.host();
+        self.0
+            .metrics
+            .stale_served
+            .with_label_values(&[host.as_str()])
+            .inc();
+        tracing::warn!(upstream = %host, repository = %origin.repository, %error, "answering with a stale copy");
+        let warning =
+            format!("299 - \"{host} did not answer; this is the copy of an earlier answer\"");
+        Ok(Answer {
+            warning: Some(warning),
+            ..answer
+        })
+    }
+}
+
+impl Copy {
+    fn answer(&self, outcome: CacheOutcome, head: bool) -> Option<Answer> {
+        if head {
+            return Some(about(&self.record, outcome));
+        }
+        let stored = self.manifest.clone()?;
+        Some(stored.answer(outcome, false))
+    }
+}
+
+fn about(record: &TagRecord, outcome: CacheOutcome) -> Answer {
+    let digest = Some(record.digest.clone());
+    Answer::about(
+        outcome,
+        digest,
+        record.media_type.clone(),
+        Some(record.size),
+    )
+}

@@ -1,0 +1,198 @@
+//! Where the configuration lies, and reading it. Contents and rules are those of `crds`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crds::policy::{self, Policy};
+use crds::static_config::{self, StaticConfig};
+use crds::{POLICY_FILE, STATIC_FILE};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// Where to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// Nothing is said: all defaults.
+    Defaults,
+    /// `static.yaml` and `policy.yaml` in one directory, as the operator mounts them. Each may be absent.
+    Directory(PathBuf),
+    /// One file with `server:` and `policy:`, each optional.
+    File(PathBuf),
+}
+
+/// Why a configuration can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
+    Static {
+        path: PathBuf,
+        source: static_config::Error,
+    },
+    #[error("{path}: {source}")]
+    Policy {
+        path: PathBuf,
+        source: policy::Error,
+    },
+    #[error("{path}: failed to read the configuration: {message}")]
+    File { path: PathBuf, message: String },
+    #[error("failed to read the CA file {path} of the upstream {host}: {source}")]
+    Authorities {
+        host: String,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+/// A policy with the files that it names.
+#[derive(Debug, Clone)]
+pub struct LoadedPolicy {
+    pub policy: Policy,
+    /// Content of the CA files, by host.
+    pub authorities: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Combined {
+    server: Option<StaticConfig>,
+    policy: Option<Policy>,
+}
+
+impl Location {
+    /// What a path given by a person is.
+    pub fn new(path: Option<&Path>) -> Result<Self, Error> {
+        let Some(path) = path else {
+            return Ok(Self::Defaults);
+        };
+        let metadata = fs::metadata(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(if metadata.is_dir() {
+            Self::Directory(path.to_owned())
+        } else {
+            Self::File(path.to_owned())
+        })
+    }
+
+    /// The directory whose entries change when the configuration does.
+    pub fn watched(&self) -> Option<&Path> {
+        match self {
+            Self::Defaults => None,
+            Self::Directory(path) => Some(path),
+            Self::File(path) => path.parent().map(|parent| {
+                if parent.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    parent
+                }
+            }),
+        }
+    }
+
+    /// What the server must know before it starts.
+    pub fn static_config(&self) -> Result<StaticConfig, Error> {
+        match self {
+            Self::Defaults => Ok(StaticConfig::default()),
+            Self::Directory(directory) => {
+                let path = directory.join(STATIC_FILE);
+                let text = read(&path)?.unwrap_or_default();
+                StaticConfig::parse(&text).map_err(|source| Error::Static { path, source })
+            }
+            Self::File(path) => {
+                let config = combined(path)?.server.unwrap_or_default();
+                config.check().map_err(|source| Error::Static {
+                    path: path.clone(),
+                    source,
+                })?;
+                Ok(config)
+            }
+        }
+    }
+
+    /// The policy; `None` if there is none at the place.
+    pub fn policy(&self) -> Result<Option<LoadedPolicy>, Error> {
+        let policy = match self {
+            Self::Defaults => None,
+            Self::Directory(directory) => {
+                let path = directory.join(POLICY_FILE);
+                match read(&path)? {
+                    Some(text) => Some(
+                        Policy::parse(&text).map_err(|source| Error::Policy { path, source })?,
+                    ),
+                    None => None,
+                }
+            }
+            Self::File(path) => {
+                let policy = combined(path)?.policy;
+                if let Some(policy) = &policy {
+                    policy.check().map_err(|source| Error::Policy {
+                        path: path.clone(),
+                        source,
+                    })?;
+                }
+                policy
+            }
+        };
+        policy.map(LoadedPolicy::new).transpose()
+    }
+}
+
+impl LoadedPolicy {
+    /// Reads the files that the policy names.
+    pub fn new(policy: Policy) -> Result<Self, Error> {
+        let mut authorities = BTreeMap::new();
+        for upstream in &policy.upstreams {
+            let Some(path) = &upstream.ca_file else {
+                continue;
+            };
+            let content = fs::read(path).map_err(|source| Error::Authorities {
+                host: upstream.host.to_string(),
+                path: path.clone(),
+                source,
+            })?;
+            authorities.insert(upstream.host.to_string(), content);
+        }
+        Ok(Self {
+            policy,
+            authorities,
+        })
+    }
+
+    /// Changes when the policy's meaning or one of its files does.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(self.policy.hash());
+        for (host, content) in &self.authorities {
+            hasher.update(host);
+            hasher.update(Sha256::digest(content));
+        }
+        hasher.finalize().into()
+    }
+}
+
+fn combined(path: &Path) -> Result<Combined, Error> {
+    let text = read(path)?.unwrap_or_default();
+    let nothing = text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    serde_saphyr::from_str(if nothing { "{}" } else { &text }).map_err(|error| Error::File {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+fn read(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}

@@ -1,0 +1,261 @@
+//! From one request to one response: parse, ask the cache, translate.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{
+    CONTENT_LENGTH, ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::access_log::{Observed, Record};
+use super::body::Body;
+use super::buffers::Buffers;
+use super::error::{Asked, Failure};
+use super::range;
+use super::respond::Head;
+use super::route::{self, Name, RegistryRequest};
+use crate::cache::answer::{Answer, Content};
+use crate::cache::blob::BlobRequest;
+use crate::cache::list::ListRequest;
+use crate::cache::manifest::ManifestRequest;
+use crate::cache::{self, ByteRange, Cache, CacheOutcome};
+use crate::metrics::Metrics;
+
+/// Answers requests. One for all connections.
+#[derive(Debug)]
+pub struct Handler {
+    pub cache: Cache,
+    pub metrics: Arc<Metrics>,
+    pub access_log: bool,
+    pub buffers: Buffers,
+}
+
+/// The head and what follows it.
+struct Reply {
+    head: Head,
+    content: Content,
+    length: Option<u64>,
+    outcome: CacheOutcome,
+}
+
+impl Handler {
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Observed> {
+        let (parts, _) = request.into_parts();
+        let mut record = Record {
+            started: Instant::now(),
+            method: parts.method.to_string(),
+            kind: "other",
+            upstream: String::new(),
+            repository: String::new(),
+            reference: String::new(),
+            status: 0,
+            outcome: CacheOutcome::Invalid,
+        };
+        let reply = self.reply(&parts, &mut record).await;
+        record.status = reply.head.status.as_u16();
+        record.outcome = reply.outcome;
+        let body = Body::new(reply.content, reply.length, &self.buffers);
+        let mut response = Response::new(Observed::new(
+            body,
+            record,
+            self.metrics.clone(),
+            self.access_log,
+        ));
+        *response.status_mut() = reply.head.status;
+        *response.headers_mut() = reply.head.headers;
+        response
+    }
+
+    async fn reply(&self, parts: &http::request::Parts, record: &mut Record) -> Reply {
+        let head_only = parts.method == Method::HEAD;
+        if !head_only && parts.method != Method::GET {
+            return Reply::failure(&Failure::method(), None, false);
+        }
+        if has_body(&parts.headers) {
+            return Reply::failure(&Failure::body(), None, head_only);
+        }
+        let hosts = self.cache.rules().map(|rules| rules.hosts());
+        let parsed = route::parse(
+            parts.uri.path(),
+            parts.uri.query(),
+            &hosts.clone().unwrap_or_default(),
+        );
+        let request = match (parsed, hosts) {
+            (Ok(RegistryRequest::Ping), _) => {
+                record.kind = "ping";
+                return Reply::ping(head_only);
+            }
+            (_, None) => return Reply::failure(&Failure::not_ready(), None, head_only),
+            (Err(error), Some(_)) => {
+                return Reply::failure(&Failure::of_route(&error), None, head_only);
+            }
+            (Ok(request), Some(_)) => request,
+        };
+        describe(&request, record);
+        let (name, asked) = match &request {
+            RegistryRequest::Ping => return Reply::ping(head_only),
+            RegistryRequest::Manifest { name, .. } => (name, Asked::Manifest),
+            RegistryRequest::Blob { name, .. } => (name, Asked::Blob),
+            RegistryRequest::Referrers { name, .. } | RegistryRequest::Tags { name, .. } => {
+                (name, Asked::List)
+            }
+        };
+        match self.ask(&request, head_only, &parts.headers).await {
+            Ok(answer) => {
+                let reply = Reply::answer(answer, asked == Asked::Blob, parts.uri.path(), name);
+                reply.unless_known(&parts.headers)
+            }
+            Err(error) => Reply::failure(&Failure::of_cache(&error, asked), Some(name), head_only),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: &RegistryRequest,
+        head: bool,
+        headers: &HeaderMap,
+    ) -> Result<Answer, cache::Error> {
+        match request.clone() {
+            RegistryRequest::Ping => Err(cache::Error::Gone),
+            RegistryRequest::Manifest { name, reference } => {
+                self.cache
+                    .manifest(&ManifestRequest {
+                        upstream: name.upstream,
+                        repository: name.repository,
+                        reference,
+                        head,
+                    })
+                    .await
+            }
+            RegistryRequest::Blob { name, digest } => {
+                let range = requested_range(headers, &digest.to_string());
+                self.cache
+                    .blob(&BlobRequest {
+                        upstream: name.upstream,
+                        repository: name.repository,
+                        digest,
+                        range,
+                        head,
+                    })
+                    .await
+            }
+            RegistryRequest::Referrers {
+                name,
+                digest,
+                query,
+            } => {
+                self.list(name, format!("referrers/{digest}"), query, head)
+                    .await
+            }
+            RegistryRequest::Tags { name, query } => {
+                self.list(name, "tags/list".to_owned(), query, head).await
+            }
+        }
+    }
+
+    async fn list(
+        &self,
+        name: Name,
+        path: String,
+        query: Option<String>,
+        head: bool,
+    ) -> Result<Answer, cache::Error> {
+        self.cache
+            .list(&ListRequest {
+                upstream: name.upstream,
+                repository: name.repository,
+                path,
+                query,
+                head,
+            })
+            .await
+    }
+}
+
+impl Reply {
+    fn ping(head_only: bool) -> Self {
+        Self {
+            head: Head::ping(),
+            content: content(head_only, Bytes::from_static(b"{}")),
+            length: Some(2),
+            outcome: CacheOutcome::Local,
+        }
+    }
+
+    fn answer(answer: Answer, blob: bool, path: &str, name: &Name) -> Self {
+        let (head, length) = Head::of_answer(&answer, blob, path, name);
+        Self {
+            head,
+            content: answer.content,
+            length,
+            outcome: answer.outcome,
+        }
+    }
+
+    fn failure(failure: &Failure, name: Option<&Name>, head_only: bool) -> Self {
+        let (head, body) = Head::of_failure(failure, name);
+        Self {
+            head,
+            length: Some(body.len() as u64),
+            content: content(head_only, body.into()),
+            outcome: failure.outcome,
+        }
+    }
+
+    /// "Not modified", if the client says that it has this content.
+    fn unless_known(mut self, headers: &HeaderMap) -> Self {
+        let known = text(headers, &IF_NONE_MATCH)
+            .zip(text(&self.head.headers, &ETAG))
+            .is_some_and(|(known, tag)| known.split(',').any(|known| known.trim() == tag));
+        if known {
+            self.head.status = StatusCode::NOT_MODIFIED;
+            self.head.headers.remove(CONTENT_LENGTH);
+            self.content = Content::Nothing;
+        }
+        self
+    }
+}
+
+fn content(head_only: bool, bytes: Bytes) -> Content {
+    if head_only {
+        Content::Nothing
+    } else {
+        Content::Bytes(bytes)
+    }
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get_all(CONTENT_LENGTH)
+            .iter()
+            .any(|length| length.as_bytes() != b"0")
+}
+
+/// The Range header, if the content is still what the client began with.
+fn requested_range(headers: &HeaderMap, digest: &str) -> ByteRange {
+    let same = text(headers, &IF_RANGE).is_none_or(|tag| tag.trim_matches('"') == digest);
+    text(headers, &RANGE)
+        .filter(|_| same)
+        .map_or(ByteRange::Whole, range::parse)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn describe(request: &RegistryRequest, record: &mut Record) {
+    let (kind, name, reference) = match request {
+        RegistryRequest::Ping => return,
+        RegistryRequest::Manifest { name, reference } => ("manifest", name, reference.to_string()),
+        RegistryRequest::Blob { name, digest } => ("blob", name, digest.to_string()),
+        RegistryRequest::Referrers { name, digest, .. } => ("referrers", name, digest.to_string()),
+        RegistryRequest::Tags { name, .. } => ("tags", name, String::new()),
+    };
+    record.kind = kind;
+    record.upstream = name.upstream.to_string();
+    record.repository = name.repository.to_string();
+    record.reference = reference;
+}

@@ -1,0 +1,158 @@
+//! From the cache's answers and failures to heads of HTTP responses.
+
+use http::header::{
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, HeaderName, LINK, RETRY_AFTER, WARNING,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::error::{self, Failure};
+use super::route::Name;
+use crate::cache::answer::{Answer, Content};
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Status and headers.
+#[derive(Debug)]
+pub struct Head {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
+
+impl Head {
+    fn new(status: StatusCode) -> Self {
+        let mut headers = HeaderMap::with_capacity(12);
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        Self { status, headers }
+    }
+
+    fn set(&mut self, name: HeaderName, value: &str) {
+        // A media type or filter of an upstream may hold what no header may.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+    }
+
+    /// `/v2/` itself.
+    pub fn ping() -> Self {
+        let mut head = Self::new(StatusCode::OK);
+        head.set(CONTENT_TYPE, "application/json");
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(2u64));
+        head
+    }
+
+    /// A success. The second value: length of the body that belongs to it.
+    pub fn of_answer(answer: &Answer, blob: bool, path: &str, name: &Name) -> (Self, Option<u64>) {
+        let partial = answer.range.is_some();
+        let mut head = Self::new(if partial {
+            StatusCode::PARTIAL_CONTENT
+        } else {
+            StatusCode::OK
+        });
+        let length = match &answer.range {
+            Some(range) => Some(range.end - range.start),
+            None => answer.size,
+        };
+        if let Some(length) = length {
+            head.headers
+                .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if let Some(range) = &answer.range {
+            let total = answer
+                .size
+                .map_or_else(|| "*".to_owned(), |size| size.to_string());
+            head.set(
+                CONTENT_RANGE,
+                &format!("bytes {}-{}/{total}", range.start, range.end - 1),
+            );
+        }
+        if !answer.media_type.is_empty() {
+            head.set(CONTENT_TYPE, &answer.media_type);
+        }
+        if let Some(digest) = &answer.digest {
+            let digest = digest.to_string();
+            head.set(CONTENT_DIGEST, &digest);
+            head.set(ETAG, &format!("\"{digest}\""));
+        }
+        if blob {
+            head.headers
+                .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        }
+        if answer.immutable {
+            head.set(CACHE_CONTROL, "max-age=31536000, immutable");
+        }
+        if let Some(warning) = &answer.warning {
+            head.set(WARNING, warning);
+        }
+        if let Some(filters) = &answer.filters {
+            head.set(FILTERS, filters);
+        }
+        if let Some(query) = &answer.next_page {
+            let namespace = if name.by_query {
+                format!("&ns={}", name.upstream)
+            } else {
+                String::new()
+            };
+            head.set(LINK, &format!("<{path}?{query}{namespace}>; rel=\"next\""));
+        }
+        let nothing_stored = matches!(answer.content, Content::Nothing)
+            && answer.outcome.cache_status().ends_with("stored");
+        let status = if nothing_stored {
+            "larder; fwd=miss"
+        } else {
+            answer.outcome.cache_status()
+        };
+        head.headers
+            .insert(CACHE_STATUS, HeaderValue::from_static(status));
+        head.namespace(Some(name));
+        (head, length)
+    }
+
+    /// A failure and its body.
+    pub fn of_failure(failure: &Failure, name: Option<&Name>) -> (Self, String) {
+        let mut head = Self::new(failure.status);
+        let body = failure.code.body(&failure.message);
+        head.set(CONTENT_TYPE, "application/json");
+        head.headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(body.len() as u64));
+        head.headers.insert(
+            CACHE_STATUS,
+            HeaderValue::from_static(failure.outcome.cache_status()),
+        );
+        match failure.status {
+            StatusCode::METHOD_NOT_ALLOWED => {
+                head.headers
+                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                head.headers
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            StatusCode::BAD_REQUEST if failure.closes => {
+                head.headers
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                head.headers
+                    .insert(RETRY_AFTER, HeaderValue::from_static(error::RETRY_AFTER));
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                if let Some(size) = failure.size {
+                    head.set(CONTENT_RANGE, &format!("bytes */{size}"));
+                }
+            }
+            _ => {}
+        }
+        head.namespace(name);
+        (head, body)
+    }
+
+    /// Says that the answer is the named upstream's: containerd's mirrors without it would be taken at their word.
+    fn namespace(&mut self, name: Option<&Name>) {
+        if let Some(name) = name.filter(|name| name.by_query) {
+            self.set(NAMESPACE, name.upstream.as_str());
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Starts the server, or checks its configuration.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use cache_server::app::{App, Options};
+use cache_server::args::{Arguments, Command};
+use cache_server::config::Location;
+use cache_server::telemetry;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Some(Command::Check { path }) => check(&path),
+        Some(Command::Run(run)) => serve(run.config.as_deref()),
+        None => serve(arguments.run.config.as_deref()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(path: &Path) -> anyhow::Result<()> {
+    let location = Location::new(Some(path))?;
+    let config = location.static_config()?;
+    let policy = location.policy()?;
+    println!("the static configuration is valid: {}", config.hash());
+    match policy {
+        Some(loaded) => println!("the policy is valid: {}", loaded.policy.hash()),
+        None => println!("there is no policy; the public registries would be served"),
+    }
+    Ok(())
+}
+
+fn serve(path: Option<&Path>) -> anyhow::Result<()> {
+    let location = Location::new(path)?;
+    let config = location.static_config()?;
+    telemetry::start(config.log_format);
+    // Fails if one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let ended = runtime.block_on(async {
+        let mut terminate =
+            signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+        let mut interrupt =
+            signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+        let app = App::start(Options::new(config, location), async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await?;
+        app.finished().await;
+        anyhow::Ok(())
+    });
+    // What still blocks on the disk is not waited for: it is nothing that a start would not repair.
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,142 @@
+//! All metrics of the server, in one registry. Leaf.
+
+use prometheus::{
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// Counters and gauges by the names in their help texts. Cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub requests: IntCounterVec,
+    pub response_bytes: IntCounterVec,
+    pub upstream_bytes: IntCounterVec,
+    pub upstream_requests: IntCounterVec,
+    pub fills_running: IntGauge,
+    pub fills: IntCounterVec,
+    pub digest_mismatches: IntCounterVec,
+    pub time_to_first_byte: HistogramVec,
+    pub policy: IntGaugeVec,
+    pub policy_reload_successful: IntGauge,
+    pub policy_reload_timestamp: Gauge,
+    pub policy_from_last_good: IntGauge,
+    pub store_used: IntGauge,
+    pub store_capacity: IntGauge,
+    pub store_free: IntGauge,
+    pub store_write_failures: IntCounter,
+    pub stale_served: IntCounterVec,
+    pub connections: IntGauge,
+}
+
+impl Metrics {
+    /// Metrics at zero.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let of = Family {
+            registry: &registry,
+        };
+        Ok(Self {
+            requests: of.counters("requests_total", "Requests on the data port, by kind and by what was done.", &["kind", "outcome"])?,
+            response_bytes: of.counters("response_bytes_total", "Bytes of bodies sent to clients, by upstream and by where they came from: cache or upstream.", &["upstream", "source"])?,
+            upstream_bytes: of.counters("upstream_bytes_total", "Bytes of bodies received from upstreams.", &["upstream"])?,
+            upstream_requests: of.counters("upstream_requests_total", "Requests to upstreams, by status code or, if there was no answer, error.", &["upstream", "code"])?,
+            fills_running: of.gauge("fills_running", "Blobs being fetched into the store.")?,
+            fills: of.counters("fills_total", "Ended fetches of blobs into the store, by result: stored, mismatch, upstream, store or dropped.", &["result"])?,
+            digest_mismatches: of.counters("digest_mismatches_total", "Bodies from upstreams whose content was not what their digest says.", &["upstream"])?,
+            time_to_first_byte: of.histogram("time_to_first_byte_seconds", "Time from the request's head to the answer's head, by what was done.", &["outcome"])?,
+            policy: of.gauges("policy_info", "1 for the hash of the policy in force.", &["hash"])?,
+            policy_reload_successful: of.gauge("policy_last_reload_successful", "1 if the last policy read could be taken, else 0.")?,
+            policy_reload_timestamp: of.real("policy_last_reload_timestamp_seconds", "When a policy was last taken, in seconds since 1970.")?,
+            policy_from_last_good: of.gauge("policy_from_last_good", "1 if the policy in force is the one that the store remembered, since the file could not be taken at start.")?,
+            store_used: of.gauge("store_used_bytes", "Bytes of content in the store.")?,
+            store_capacity: of.gauge("store_capacity_bytes", "Size of the store's filesystem.")?,
+            store_free: of.gauge("store_free_bytes", "Bytes that can still be written to the store's filesystem.")?,
+            store_write_failures: of.counter("store_write_failures_total", "Writes to the store that failed. Clients are then served without storing.")?,
+            stale_served: of.counters("stale_served_total", "Tags answered with an old copy because the upstream failed or hung.", &["upstream"])?,
+            connections: of.gauge("connections", "Open connections on the data port.")?,
+            registry,
+        })
+    }
+
+    /// The page in Prometheus' text format.
+    pub fn page(&self) -> Vec<u8> {
+        let mut page = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+            tracing::error!(%error, "failed to write the metrics page");
+        }
+        page
+    }
+
+    /// Shows which policy is in force.
+    pub fn policy_taken(&self, hash: &str, seconds: f64, from_last_good: bool) {
+        self.policy.reset();
+        self.policy.with_label_values(&[hash]).set(1);
+        self.policy_reload_timestamp.set(seconds);
+        self.policy_from_last_good.set(i64::from(from_last_good));
+    }
+}
+
+/// Makes metrics of the family `larder_`.
+struct Family<'a> {
+    registry: &'a Registry,
+}
+
+impl Family<'_> {
+    fn add<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: M,
+    ) -> Result<M, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::with_opts(options(name, help))?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn real(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.add(Gauge::with_opts(options(name, help))?)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(name, help)
+            .namespace("larder")
+            .buckets(vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+                10.0, 30.0,
+            ]);
+        self.add(HistogramVec::new(options, labels)?)
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("larder")
+}

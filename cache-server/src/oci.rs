@@ -1,0 +1,16 @@
+//! Words of the OCI distribution and image specs, each parsed once. Pure; knows nothing else of ours.
+
+pub mod digest;
+pub mod error_code;
+pub mod manifest;
+pub mod media_type;
+pub mod reference;
+pub mod repository;
+
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error_code::ErrorCode;
+pub use reference::{Reference, Tag};
+pub use repository::Repository;
+
+/// Largest manifest taken. The spec asks for at least 4 megabytes; containerd takes a little more.
+pub const MAXIMUM_MANIFEST: u64 = 4 * 1024 * 1024;

@@ -1,0 +1,161 @@
+//! Small files by repository: which manifests, blobs and tags it has.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crds::values::RegistryHost;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::filesystem::{Store, make_directory, sync_directory};
+use crate::clock::Moment;
+use crate::oci::{Digest, Repository, Tag};
+
+/// What a tag was when the upstream was last asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TagRecord {
+    pub digest: Digest,
+    pub media_type: String,
+    pub size: u64,
+    /// Milliseconds since 1970.
+    pub checked_at: Moment,
+}
+
+impl Store {
+    /// Whether the repository is known to have the content, by a manifest that refers to it or by the upstream's word.
+    pub fn is_member(&self, host: &RegistryHost, repository: &Repository, digest: &Digest) -> bool {
+        self.layout().membership(host, repository, digest).exists()
+    }
+
+    /// Writes down that the repository has the content.
+    pub fn add_member(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let path = self.layout().membership(host, repository, digest);
+        let create = || {
+            fs::OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+        };
+        match create() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_directory(path.parent().unwrap_or(&path))?;
+                create()
+            }
+            other => other,
+        }
+        .map(|_| ())
+        .map_err(Error::io("create", &path))
+    }
+
+    /// Media type under which the repository has the manifest.
+    pub fn manifest_type(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<String>, Error> {
+        read_text(&self.layout().manifest_record(host, repository, digest))
+    }
+
+    /// Writes the record of a manifest. Call it when the content and the members are there.
+    pub fn put_manifest_type(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        digest: &Digest,
+        media_type: &str,
+    ) -> Result<(), Error> {
+        let path = self.layout().manifest_record(host, repository, digest);
+        self.replace(&path, media_type.as_bytes())
+    }
+
+    /// The record of a tag. One that can't be read counts as none.
+    pub fn tag(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Option<TagRecord>, Error> {
+        let text = read_text(&self.layout().tag_record(host, repository, tag))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    pub fn put_tag(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        tag: &Tag,
+        record: &TagRecord,
+    ) -> Result<(), Error> {
+        let path = self.layout().tag_record(host, repository, tag);
+        let text = serde_json::to_vec(record).map_err(|error| Error::Io {
+            action: "encode",
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        self.replace(&path, &text)
+    }
+
+    pub fn remove_tag(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<(), Error> {
+        let path = self.layout().tag_record(host, repository, tag);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The text of the policy that was last in force.
+    pub fn last_good_policy(&self) -> Result<Option<String>, Error> {
+        read_text(&self.layout().last_good_policy())
+    }
+
+    pub fn put_last_good_policy(&self, text: &str) -> Result<(), Error> {
+        self.replace(&self.layout().last_good_policy(), text.as_bytes())
+    }
+
+    /// Writes a whole file so that after a crash it is the old one or the new one.
+    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        let temporary = self.temporary_path();
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .and_then(|mut file| {
+                file.write_all(content)?;
+                file.sync_all()
+            });
+        let directory = path.parent().unwrap_or(path);
+        let moved = written
+            .map_err(Error::io("write", &temporary))
+            .and_then(|()| make_directory(directory))
+            .and_then(|()| fs::rename(&temporary, path).map_err(Error::io("rename to", path)))
+            .and_then(|()| sync_directory(directory));
+        if moved.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        moved
+    }
+}
+
+fn read_text(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}

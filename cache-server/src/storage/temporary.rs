@@ -1,0 +1,89 @@
+//! A blob on its way in: written at offsets into `tmp/`, then committed under its digest or, if dropped, removed.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Error;
+use super::filesystem::{Store, make_directory, sync_directory};
+use crate::oci::Digest;
+
+/// An uncommitted file. Dropping it removes it; open handles go on reading.
+#[derive(Debug)]
+pub struct TemporaryBlob {
+    file: Arc<File>,
+    path: Option<PathBuf>,
+}
+
+impl Store {
+    pub fn begin(&self) -> Result<TemporaryBlob, Error> {
+        let path = self.temporary_path();
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        Ok(TemporaryBlob {
+            file: Arc::new(file),
+            path: Some(path),
+        })
+    }
+
+    /// Makes the content durable and visible under its digest. The caller has checked the digest.
+    pub fn commit(&self, mut blob: TemporaryBlob, digest: &Digest, size: u64) -> Result<(), Error> {
+        let Some(path) = blob.path.take() else {
+            return Ok(());
+        };
+        let target = self.layout().blob(digest);
+        let directory = target.parent().unwrap_or(self.layout().root()).to_owned();
+        // A failed fsync loses pages for good: the file is given up, never synced again.
+        let moved = blob
+            .file
+            .sync_all()
+            .map_err(Error::io("sync", &path))
+            .and_then(|()| make_directory(&directory))
+            .and_then(|()| {
+                let replaced = fs::metadata(&target).map_or(0, |metadata| metadata.len());
+                fs::rename(&path, &target).map_err(Error::io("rename to", &target))?;
+                self.count(size, replaced);
+                sync_directory(&directory)
+            });
+        if moved.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        moved
+    }
+
+    /// Stores content that is whole in memory, under the digest that the caller has checked.
+    pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<(), Error> {
+        if self.layout().blob(digest).exists() {
+            return Ok(());
+        }
+        let blob = self.begin()?;
+        blob.write_at(content, 0)?;
+        self.commit(blob, digest, content.len() as u64)
+    }
+}
+
+impl TemporaryBlob {
+    /// For readers. They must not read beyond what was written.
+    pub fn file(&self) -> Arc<File> {
+        self.file.clone()
+    }
+
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(Error::io("write", self.path.clone().unwrap_or_default()))
+    }
+}
+
+impl Drop for TemporaryBlob {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One remote registry: endpoints, anonymous tokens, redirects, and bodies that are resumed when they break.
+//! Never imports `storage`.
+
+pub mod auth;
+pub mod blob;
+pub mod client;
+pub mod redirect;
+pub mod response;
+pub mod token;
+pub mod trust;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use blob::BlobStream;
+pub use client::{HttpClients, Upstream};
+pub use response::{Body, Response};
+
+/// How long an upstream may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// From the request to the head of the answer.
+    pub header: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            header: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why an upstream gave nothing. Cloned to everybody who waits for the same answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// 401, 403 or 404: as far as anonymous clients can know, it is not there.
+    #[error("failed to find it at {host}: status {status}")]
+    NotFound { host: Arc<str>, status: u16 },
+    #[error("failed to get it from {host}: status {status}")]
+    Status { host: Arc<str>, status: u16 },
+    #[error("failed to reach {host}: {reason}")]
+    Unreachable { host: Arc<str>, reason: Arc<str> },
+    #[error("failed to read from {host}: {reason}")]
+    Broken { host: Arc<str>, reason: Arc<str> },
+    #[error(
+        "failed to get a token for {host}: the challenge names the realm {realm}, which is not trusted for this upstream"
+    )]
+    Realm { host: Arc<str>, realm: Arc<str> },
+    #[error("failed to follow a redirect of {host}: {reason}")]
+    Redirect { host: Arc<str>, reason: Arc<str> },
+    #[error("failed to take the answer of {host}: it is larger than {limit} bytes")]
+    TooLarge { host: Arc<str>, limit: u64 },
+    #[error("failed to set up the client for {host}: {reason}")]
+    Setup { host: Arc<str>, reason: Arc<str> },
+}
+
+impl Error {
+    /// Whether the upstream said no, instead of saying nothing useful.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Whether another endpoint of the same upstream may do better.
+    fn is_worth_another_endpoint(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+/// The chain of causes in one line, without the URL: it can carry a signed query.
+fn reason(error: reqwest::Error) -> Arc<str> {
+    use std::error::Error as _;
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text.into()
+}

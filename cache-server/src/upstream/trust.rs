@@ -1,0 +1,164 @@
+//! Which hosts an upstream may send us to. Pure. What it says is not trusted: a realm gets tokens asked of it and a
+//! redirect gets requests sent to it, from inside the cluster.
+
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+/// Whether a token may be asked of `realm` on behalf of `endpoint`, which serves the upstream `host`.
+pub fn realm_is_trusted(endpoint: &Url, host: &str, realm: &Url) -> bool {
+    if realm.scheme() != "https" && (realm.scheme() != "http" || endpoint.scheme() == "https") {
+        return false;
+    }
+    let host = host.split(':').next().unwrap_or(host);
+    realm.host_str().is_some_and(|realm| {
+        [endpoint.host_str(), Some(host)]
+            .into_iter()
+            .flatten()
+            .any(|known| known == realm || same_domain(known, realm))
+    })
+}
+
+/// Whether a redirect from `from` may be followed to `to`.
+pub fn redirect_is_allowed(endpoint: &Url, from: &Url, to: &Url) -> Result<(), &'static str> {
+    match (from.scheme(), to.scheme()) {
+        ("https" | "http", "https") | ("http", "http") => {}
+        ("https", "http") => return Err("it leads from https to http"),
+        _ => return Err("it leads to something that is not http"),
+    }
+    let address = to
+        .host_str()
+        .and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    let inward = to.host_str() == Some("localhost")
+        || address.is_some_and(|address| match address {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+        });
+    if inward && to.host_str() != endpoint.host_str() {
+        return Err("it leads to a loopback or link-local address");
+    }
+    Ok(())
+}
+
+/// Whether two names have the same owner, as far as names show it: the same last two labels, or three below a
+/// short second level such as `co.uk`. Addresses have no domain.
+fn same_domain(a: &str, b: &str) -> bool {
+    fn owner(name: &str) -> Option<Vec<&str>> {
+        if name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+            return None;
+        }
+        let labels: Vec<&str> = name.rsplit('.').collect();
+        let short = labels.len() > 1 && labels[0].len() == 2 && labels[1].len() <= 3;
+        let count = if short { 3 } else { 2 };
+        (labels.len() >= count).then(|| labels[..count].to_vec())
+    }
+    matches!((owner(a), owner(b)), (Some(a), Some(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_realm_in_the_upstreams_domain_is_trusted() {
+        for (endpoint, host, realm) in [
+            (
+                "https://registry-1.docker.io",
+                "docker.io",
+                "https://auth.docker.io/token",
+            ),
+            ("https://ghcr.io", "ghcr.io", "https://ghcr.io/token"),
+            (
+                "https://registry.gitlab.com",
+                "registry.gitlab.com",
+                "https://gitlab.com/jwt/auth",
+            ),
+            (
+                "http://127.0.0.1:5000",
+                "docker.io",
+                "http://127.0.0.1:6000/token",
+            ),
+            (
+                "http://10.0.0.1",
+                "docker.io",
+                "https://auth.docker.io/token",
+            ),
+        ] {
+            assert!(
+                realm_is_trusted(&url(endpoint), host, &url(realm)),
+                "{realm}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_realm_elsewhere_is_not() {
+        for (endpoint, host, realm) in [
+            (
+                "https://registry-1.docker.io",
+                "docker.io",
+                "https://evil.io/token",
+            ),
+            (
+                "https://registry-1.docker.io",
+                "docker.io",
+                "http://auth.docker.io/token",
+            ),
+            (
+                "https://registry-1.docker.io",
+                "docker.io",
+                "https://docker.io.evil.com/token",
+            ),
+            (
+                "https://registry-1.docker.io",
+                "docker.io",
+                "https://169.254.169.254/token",
+            ),
+            (
+                "https://registry-1.docker.io",
+                "docker.io",
+                "https://127.0.0.1/token",
+            ),
+            (
+                "https://registry.a.co.uk",
+                "registry.a.co.uk",
+                "https://b.co.uk/token",
+            ),
+            ("https://10.0.0.1", "10.0.0.1", "https://11.0.0.1/token"),
+            (
+                "http://127.0.0.1:5000",
+                "docker.io",
+                "http://127.0.0.2/token",
+            ),
+        ] {
+            assert!(
+                !realm_is_trusted(&url(endpoint), host, &url(realm)),
+                "{realm}"
+            );
+        }
+    }
+
+    #[test]
+    fn redirects_lead_outward_and_never_to_less_safety() {
+        let endpoint = url("https://registry-1.docker.io");
+        let check = |from: &str, to: &str| redirect_is_allowed(&endpoint, &url(from), &url(to));
+        assert!(check("https://a.io/x", "https://cdn.example/x?sig=1").is_ok());
+        assert!(check("http://a.io/x", "https://a.io/x").is_ok());
+        for to in [
+            "http://a.io/x",
+            "ftp://a.io/x",
+            "https://169.254.169.254/latest",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://localhost/",
+        ] {
+            assert!(check("https://a.io/x", to).is_err(), "{to}");
+        }
+        let local = url("http://127.0.0.1:5000");
+        assert!(redirect_is_allowed(&local, &local, &url("http://127.0.0.1:6000/x")).is_ok());
+    }
+}
