@@ -48,6 +48,14 @@ pub fn side() -> Result<Side> {
     std::process::exit(first_process(&directory)?);
 }
 
+/// Fails for anybody but root, so that nobody waits for builds that then can't be used.
+pub fn require_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("only root may create namespaces with a node in them");
+}
+
 /// What is known when everything inside has ended.
 pub struct Ended {
     pub status: ExitStatus,
@@ -67,9 +75,7 @@ impl Ended {
 /// Runs this program with the same arguments inside, waits for its end or for SIGINT or SIGTERM, and removes what it leaves on
 /// the machine. Of the state directory only the file `keep`, if any, is read before.
 pub fn run_inside(keep: Option<&str>) -> Result<Ended> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("only root may create namespaces with a node in them");
-    }
+    require_root()?;
     let devices = leftovers::network_devices()?;
     let state = State::create()?;
     // In this very thread: the signal that setpriv asks for is sent when the thread that started it ends.

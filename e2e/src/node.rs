@@ -140,6 +140,7 @@ impl Node {
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
         let mut helm = Command::new(self.tools.path("helm")?);
         helm.env("KUBECONFIG", self.kubeconfig())
+            .env("KUBECACHEDIR", self.directory.join("kubectl"))
             .env("HELM_CACHE_HOME", self.directory.join("helm/cache"))
             .env("HELM_CONFIG_HOME", self.directory.join("helm/config"))
             .env("HELM_DATA_HOME", self.directory.join("helm/data"));

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::images::Seeds;
-use crate::{Node, Progress, Tools, Upstream};
+use crate::images::{self, Seeds};
+use crate::{Node, Progress, Tools, Upstream, namespaces};
 
 /// Built once; the cases run on it in order.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ impl World {
 
     /// What has to be there before the process moves into a network without a way out.
     pub fn prepare(progress: Progress<'_>) -> Result<()> {
+        namespaces::require_root()?;
         Tools::ensure(progress)?;
-        crate::images::download_packages(progress)
+        images::download_packages(progress)
     }
 }

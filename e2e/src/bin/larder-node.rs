@@ -37,6 +37,7 @@ fn run_command(state: &Path, progress: Progress<'_>) -> Result<ExitCode> {
         .args(arguments)
         .env("PATH", world.tools.search_path())
         .env("KUBECONFIG", world.node.kubeconfig())
+        .env("KUBECACHEDIR", state.join("kubectl"))
         .env("CONTAINERD_ADDRESS", world.node.containerd_socket())
         .env("CONTAINERD_NAMESPACE", "k8s.io")
         .env("LARDER_UPSTREAM", world.upstream.address())

@@ -71,6 +71,7 @@ fn create(directory: &Path) -> Result<()> {
 }
 
 fn mount(arguments: &[&str]) -> Result<()> {
-    command::output(Command::new("mount").args(arguments))?;
+    // Without the notes that mount would take in the machine's /run.
+    command::output(Command::new("mount").arg("--no-mtab").args(arguments))?;
     Ok(())
 }

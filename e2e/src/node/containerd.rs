@@ -50,6 +50,9 @@ address = '{socket}'
 [debug]
 level = 'debug'
 
+[plugins.'io.containerd.internal.v1.opt']
+path = '{directory}/containerd/opt'
+
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = '{PAUSE}'
 

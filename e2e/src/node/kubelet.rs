@@ -75,6 +75,7 @@ cgroupRoot: \"/{cgroup}\"
 failCgroupV1: false
 failSwapOn: false
 imageGCHighThresholdPercent: 100
+volumePluginDir: \"{directory}/volume-plugins\"
 evictionHard: {{imagefs.available: \"1%\", nodefs.available: \"1%\", nodefs.inodesFree: \"1%\"}}
 "
     )
