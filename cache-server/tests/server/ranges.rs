@@ -1,0 +1,130 @@
+//! Parts of blobs, stored and cold.
+
+use http::Method;
+
+use crate::support::{FakeUpstream, Fault, Gate, TestServer, content, digest};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_stored_blob_are_exact() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(1_000_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    server.get(&path).await;
+    upstream.forget();
+    for (range, expected) in [
+        ("bytes=0-", 0..1_000_000),
+        ("bytes=0-0", 0..1),
+        ("bytes=300000-699999", 300_000..700_000),
+        ("bytes=999999-", 999_999..1_000_000),
+        ("bytes=5-99999999", 5..1_000_000),
+        ("bytes=-7", 999_993..1_000_000),
+        ("bytes=-99999999", 0..1_000_000),
+    ] {
+        let reply = server.get_range(&path, range).await;
+        assert_eq!(reply.status, 206, "{range}");
+        assert!(reply.content() == &bytes[expected.clone()], "{range}");
+        let said = format!("bytes {}-{}/1000000", expected.start, expected.end - 1);
+        assert_eq!(reply.header("content-range"), said);
+        assert_eq!(reply.header("content-length"), expected.len().to_string());
+    }
+    assert_eq!(upstream.requests(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_outside_and_ranges_of_no_sense_are_told_apart() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(1000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    server.get(&path).await;
+    for range in ["bytes=1000-", "bytes=2000-3000", "bytes=-0"] {
+        let reply = server.get_range(&path, range).await;
+        assert_eq!(reply.status, 416, "{range}");
+        assert_eq!(reply.header("content-range"), "bytes */1000");
+        assert!(String::from_utf8_lossy(reply.content()).contains("RANGE_INVALID"));
+    }
+    for range in ["bytes=0-1,5-6", "items=0-1", "bytes=5-1"] {
+        let reply = server.get_range(&path, range).await;
+        assert_eq!(reply.status, 200, "{range}");
+        assert!(reply.content() == bytes);
+    }
+    let changed = [("range", "bytes=5-"), ("if-range", "\"sha256:other\"")];
+    let reply = server.send(Method::GET, &path, &changed).await.rest().await;
+    assert_eq!(reply.status, 200);
+    let same = format!("\"{layer}\"");
+    let same = [("range", "bytes=5-"), ("if-range", same.as_str())];
+    let reply = server.send(Method::GET, &path, &same).await.rest().await;
+    assert_eq!(reply.status, 206);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_blob_asked_for_from_its_start_is_one_stream() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(50_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let reply = server
+        .get_range(&format!("/v2/a/blobs/{layer}"), "bytes=0-")
+        .await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("content-range")),
+        (200, "")
+    );
+    assert!(reply.content() == bytes);
+    assert!(server.has_blob(&layer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_cold_blob_starts_no_fill() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(50_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    let reply = server.get_range(&path, "bytes=100-199").await;
+    assert_eq!(reply.status, 206);
+    assert_eq!(reply.header("content-range"), "bytes 100-199/50000");
+    assert_eq!(reply.content(), &bytes[100..200]);
+    assert_eq!(upstream.headers("GET ")[0]["range"], "bytes=100-199");
+    assert_eq!(upstream.body_bytes(), 100);
+    assert!(!server.has_blob(&layer));
+    assert_eq!(server.metric("larder_fills_running").await, 0);
+
+    // An upstream that does not do ranges: the client gets the whole, as if it had not asked for a part.
+    upstream.fault("GET ", Fault::NoRange, 1);
+    let reply = server.get_range(&path, "bytes=100-199").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(digest(reply.content()), layer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_blob_that_is_coming_is_read_from_its_fill() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(200_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let gate = Gate::closed();
+    upstream.fault("GET /v2/a/blobs/", Fault::Gated(gate.clone()), 1);
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    gate.open(1);
+    let mut whole = server.send(Method::GET, &path, &[]).await;
+    whole.next().await.unwrap();
+
+    let near = server.get_range(&path, "bytes=10-19").await;
+    assert_eq!(
+        (near.status.as_u16(), near.content()),
+        (206, &bytes[10..20])
+    );
+    assert_eq!(near.cache_status(), "larder; fwd=miss; collapsed");
+    let far = server
+        .send(Method::GET, &path, &[("range", "bytes=199000-")])
+        .await;
+    assert_eq!(far.status(), 206);
+    gate.open_for_good();
+    assert_eq!(far.rest().await.content(), &bytes[199_000..]);
+    whole.rest().await.body.unwrap();
+    assert_eq!(upstream.count("GET "), 1);
+}

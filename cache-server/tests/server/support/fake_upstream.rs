@@ -1,0 +1,443 @@
+//! A registry on loopback that does what the test says, and counts.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use cache_server::oci::{Digest, media_type};
+
+use super::digest;
+
+/// Bytes of one piece of a gated body.
+pub const PIECE: usize = 16 * 1024;
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+/// What goes wrong.
+#[derive(Clone)]
+pub enum Fault {
+    Status(u16),
+    /// No answer at all.
+    Hang,
+    /// The right length, other content.
+    WrongBytes,
+    /// The connection ends after so many bytes.
+    Truncate(usize),
+    /// Each piece waits for the test.
+    Gated(Gate),
+    /// The answer does not say its length.
+    NoLength,
+    /// Range is ignored.
+    NoRange,
+    /// To another place, which gets the same path.
+    Redirect(String),
+    /// HEAD does not say the digest.
+    NoDigest,
+}
+
+/// Lets pieces of a body go.
+#[derive(Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub fn open(&self, pieces: usize) {
+        self.0.add_permits(pieces);
+    }
+
+    pub fn open_for_good(&self) {
+        self.0.add_permits(1 << 20);
+    }
+}
+
+/// An image of one manifest.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub manifest: Bytes,
+    pub digest: Digest,
+    pub config: Digest,
+    pub layers: Vec<Digest>,
+}
+
+struct Script {
+    /// Part of `METHOD /path`.
+    matches: String,
+    fault: Fault,
+    left: usize,
+}
+
+#[derive(Default)]
+struct State {
+    blobs: Mutex<HashMap<(String, String), Bytes>>,
+    manifests: Mutex<HashMap<(String, String), (String, Bytes)>>,
+    scripts: Mutex<Vec<Script>>,
+    log: Mutex<Vec<(String, HeaderMap)>>,
+    realm: Mutex<Option<String>>,
+    tokens: AtomicU64,
+    body_bytes: AtomicU64,
+}
+
+pub struct FakeUpstream {
+    pub address: SocketAddr,
+    state: Arc<State>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl FakeUpstream {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let server = tokio::spawn(serve(listener, state.clone()));
+        Self {
+            address,
+            state,
+            server,
+        }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Refuses connections from now on, and cuts those it has.
+    pub async fn stop(&self) {
+        self.server.abort();
+        while !self.server.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub fn blob(&self, repository: &str, content: impl Into<Bytes>) -> Digest {
+        let content = content.into();
+        let digest = digest(&content);
+        self.state
+            .blobs
+            .lock()
+            .unwrap()
+            .insert((repository.into(), digest.to_string()), content);
+        digest
+    }
+
+    pub fn manifest(
+        &self,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        content: impl Into<Bytes>,
+    ) -> Digest {
+        let content = content.into();
+        let digest = digest(&content);
+        let mut manifests = self.state.manifests.lock().unwrap();
+        for reference in [tag.to_owned(), digest.to_string()] {
+            manifests.insert(
+                (repository.into(), reference),
+                (media_type.into(), content.clone()),
+            );
+        }
+        digest
+    }
+
+    /// An image whose config and layers are served too.
+    pub fn image(&self, repository: &str, tag: &str, layers: &[Vec<u8>]) -> Image {
+        let config_content = Bytes::from(format!(r#"{{"for":"{repository}:{tag}"}}"#));
+        let config_size = config_content.len();
+        let config = self.blob(repository, config_content);
+        let descriptors: Vec<_> = layers
+            .iter()
+            .map(|layer| serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": self.blob(repository, layer.clone()), "size": layer.len()}))
+            .collect();
+        let manifest = Bytes::from(
+            serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": media_type::OCI_MANIFEST,
+                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": config_size},
+                "layers": descriptors,
+            })
+            .to_string(),
+        );
+        Image {
+            digest: self.manifest(repository, tag, media_type::OCI_MANIFEST, manifest.clone()),
+            manifest,
+            config,
+            layers: layers.iter().map(|layer| digest(layer)).collect(),
+        }
+    }
+
+    /// Does that to the next so many requests whose `METHOD /path` has the text in it.
+    pub fn fault(&self, matches: impl Into<String>, fault: Fault, times: usize) {
+        self.state.scripts.lock().unwrap().push(Script {
+            matches: matches.into(),
+            fault,
+            left: times,
+        });
+    }
+
+    pub fn heal(&self) {
+        self.state.scripts.lock().unwrap().clear();
+    }
+
+    /// Wants a token from that realm, or from `/token` here.
+    pub fn require_token(&self, realm: Option<&str>) {
+        let own = format!("{}/token", self.endpoint());
+        *self.state.realm.lock().unwrap() = Some(realm.unwrap_or(&own).to_owned());
+    }
+
+    pub fn requests(&self) -> Vec<String> {
+        self.state
+            .log
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(line, _)| line.clone())
+            .collect()
+    }
+
+    /// Headers of the requests whose line has the text in it.
+    pub fn headers(&self, matches: &str) -> Vec<HeaderMap> {
+        let log = self.state.log.lock().unwrap();
+        log.iter()
+            .filter(|(line, _)| line.contains(matches))
+            .map(|(_, headers)| headers.clone())
+            .collect()
+    }
+
+    pub fn count(&self, matches: &str) -> usize {
+        self.headers(matches).len()
+    }
+
+    pub fn forget(&self) {
+        self.state.log.lock().unwrap().clear();
+    }
+
+    pub fn body_bytes(&self) -> u64 {
+        self.state.body_bytes.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for FakeUpstream {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<State>) {
+    // Dropped with this task, and the connections with it.
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            return;
+        };
+        let state = state.clone();
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let state = state.clone();
+                async move { Ok::<_, Infallible>(answer(&state, request).await) }
+            });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let line = format!("{} {}", request.method(), request.uri());
+    state
+        .log
+        .lock()
+        .unwrap()
+        .push((line.clone(), request.headers().clone()));
+    if path == "/token" {
+        let number = state.tokens.fetch_add(1, Ordering::SeqCst);
+        return full(
+            200,
+            format!(r#"{{"token":"t{number}","expires_in":300}}"#).into(),
+        );
+    }
+    let fault = take_fault(state, &line);
+    let realm = state.realm.lock().unwrap().clone();
+    if let Some(realm) = realm
+        && !request.headers().contains_key("authorization")
+    {
+        let mut response = full(401, Bytes::new());
+        let challenge = format!(r#"Bearer realm="{realm}",service="fake""#);
+        response
+            .headers_mut()
+            .insert("www-authenticate", challenge.parse().unwrap());
+        return response;
+    }
+    match &fault {
+        Some(Fault::Status(status)) => return full(*status, Bytes::from_static(b"{}")),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Redirect(to)) => {
+            let mut response = full(307, Bytes::new());
+            response.headers_mut().insert(
+                "location",
+                format!("{to}{path}?signature=secret").parse().unwrap(),
+            );
+            return response;
+        }
+        _ => {}
+    }
+    let Some((media_type, content)) = find(state, &path) else {
+        return full(404, Bytes::from_static(b"{}"));
+    };
+    respond(state, &request, &media_type, content, fault)
+}
+
+fn take_fault(state: &State, line: &str) -> Option<Fault> {
+    let mut scripts = state.scripts.lock().unwrap();
+    let script = scripts
+        .iter_mut()
+        .find(|script| script.left > 0 && line.contains(&script.matches))?;
+    script.left -= 1;
+    Some(script.fault.clone())
+}
+
+fn find(state: &State, path: &str) -> Option<(String, Bytes)> {
+    let (before, last) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
+    let (repository, kind) = before.rsplit_once('/')?;
+    let key = (repository.to_owned(), last.to_owned());
+    match kind {
+        "blobs" => {
+            let blob = state.blobs.lock().unwrap().get(&key)?.clone();
+            Some(("application/octet-stream".into(), blob))
+        }
+        "manifests" => state.manifests.lock().unwrap().get(&key).cloned(),
+        "tags" => Some((
+            "application/json".into(),
+            Bytes::from_static(br#"{"tags":["a"]}"#),
+        )),
+        _ => None,
+    }
+}
+
+fn respond(
+    state: &Arc<State>,
+    request: &Request<Incoming>,
+    media_type: &str,
+    content: Bytes,
+    fault: Option<Fault>,
+) -> Response<Body> {
+    let total = content.len();
+    let range = request
+        .headers()
+        .get("range")
+        .filter(|_| !matches!(fault, Some(Fault::NoRange)))
+        .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'))
+        .map(|(first, last)| {
+            let first: usize = first.parse().unwrap();
+            first..last.parse::<usize>().map_or(total, |last| last + 1)
+        });
+    let name = digest(&content);
+    let (status, part) = match &range {
+        Some(range) => (206, content.slice(range.clone())),
+        None => (200, content),
+    };
+    let mut response = Response::builder()
+        .status(status)
+        .header("content-type", media_type);
+    if !matches!(fault, Some(Fault::NoDigest)) {
+        response = response.header("docker-content-digest", name.to_string());
+    }
+    if let Some(range) = range {
+        let value = format!("bytes {}-{}/{total}", range.start, range.end - 1);
+        response = response.header("content-range", value);
+    }
+    if !matches!(fault, Some(Fault::NoLength)) {
+        response = response.header("content-length", part.len());
+    }
+    if request.method() == Method::HEAD {
+        return response.body(empty()).unwrap();
+    }
+    response.body(body(state, part, fault)).unwrap()
+}
+
+fn body(state: &Arc<State>, content: Bytes, fault: Option<Fault>) -> Body {
+    let (content, broken) = match &fault {
+        Some(Fault::WrongBytes) => {
+            let mut wrong = content.to_vec();
+            if let Some(byte) = wrong.get_mut(0) {
+                *byte ^= 1;
+            }
+            (Bytes::from(wrong), false)
+        }
+        Some(Fault::Truncate(at)) => (content.slice(..*at), true),
+        _ => (content, false),
+    };
+    let gate = match fault {
+        Some(Fault::Gated(gate)) => Some(gate),
+        _ => None,
+    };
+    let pieces: Vec<Bytes> = (0..content.len())
+        .step_by(PIECE)
+        .map(|start| content.slice(start..content.len().min(start + PIECE)))
+        .collect();
+    let state = state.clone();
+    let sent = futures::stream::iter(pieces).then(move |piece| {
+        let (gate, state) = (gate.clone(), state.clone());
+        async move {
+            if let Some(gate) = gate {
+                gate.0.acquire().await.unwrap().forget();
+            }
+            state
+                .body_bytes
+                .fetch_add(piece.len() as u64, Ordering::SeqCst);
+            Ok(Frame::data(piece))
+        }
+    });
+    let end: BoxStream<'static, Result<Frame<Bytes>, std::io::Error>> = if broken {
+        futures::stream::iter([Err(std::io::Error::other("cut on purpose"))]).boxed()
+    } else {
+        futures::stream::empty().boxed()
+    };
+    BodyExt::boxed(StreamBody::new(SyncStream(Mutex::new(
+        sent.chain(end).boxed(),
+    ))))
+}
+
+/// `BoxBody` wants `Sync`; the mutex is never contended.
+struct SyncStream(Mutex<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>);
+
+impl futures::Stream for SyncStream {
+    type Item = Result<Frame<Bytes>, std::io::Error>;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.lock().unwrap().poll_next_unpin(context)
+    }
+}
+
+fn full(status: u16, content: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(content).map_err(|never| match never {}).boxed());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn empty() -> Body {
+    http_body_util::Empty::new()
+        .map_err(|never| match never {})
+        .boxed()
+}

@@ -1,0 +1,39 @@
+//! Both ends of the server under test: a scripted registry and a running server.
+
+mod client;
+mod fake_upstream;
+mod test_server;
+
+use std::time::Duration;
+
+use cache_server::oci::{Algorithm, Digest};
+
+pub use client::{Download, Reply};
+pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
+pub use test_server::{Builder, TestServer};
+
+/// The host under which most tests know their upstream.
+pub const HOST: &str = "r.test";
+
+pub fn digest(content: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, content)
+}
+
+/// Content that no two places of are alike.
+pub fn content(length: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
+}
+
+/// Waits for what comes without a signal, such as a file that is noticed. Fails after ten seconds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+    for _ in 0..2000 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it did not come to this: {what}");
+}
