@@ -125,6 +125,9 @@ fn run_inner(cases: &[Case], state: &Path, progress: Progress<'_>) -> Result<()>
         let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut world)))
             .unwrap_or_else(|_| Err(anyhow!("the case panicked")));
         let outcome = outcome.and_then(|()| world.node.check_running().context("after the case"));
+        if outcome.is_err() {
+            write_down_objects(&world, case.name);
+        }
         report.record(case.name, outcome);
     }
     if report.has_failures() {
@@ -138,6 +141,15 @@ fn run_inner(cases: &[Case], state: &Path, progress: Progress<'_>) -> Result<()>
 pub fn install_crypto() {
     // An error only says that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Puts the cluster's pods and events next to the logs, as they are when a case has failed.
+fn write_down_objects(world: &World, case: &str) {
+    let objects = world
+        .node
+        .kubectl(&["get", "pods,events", "--all-namespaces", "-o", "yaml"]);
+    let text = objects.unwrap_or_else(|error| format!("{error:#}"));
+    let _ = std::fs::write(world.node.log(&case.replace("::", "-")), text);
 }
 
 fn copy_logs(state: &Path) {

@@ -59,6 +59,8 @@ spec:
         log.contains("larder_image_runs_a_binary_of_this_machine: test"),
         "it printed: {log}"
     );
-    world.node.kubectl(&["delete", "namespace", "restricted"])?;
+    world
+        .node
+        .kubectl(&["delete", "namespace", "restricted", "--wait=false"])?;
     Ok(())
 }

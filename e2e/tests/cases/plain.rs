@@ -1,4 +1,4 @@
-//! The node itself, without Larder: what the other cases take for granted.
+//! The node itself, without Larder: what the other cases take for granted. Each case can be run alone.
 
 use std::time::Duration;
 
@@ -9,10 +9,7 @@ use e2e::images::{Artifact, Image};
 const LIMIT: Duration = Duration::from_secs(90);
 
 pub(crate) fn pod_runs_from_the_upstream(world: &mut World) -> Result<()> {
-    let url = world.upstream.url();
-    world
-        .node
-        .write_hosts("docker.io", &format!("server = \"{url}\"\n"))?;
+    world.node.remove_all_workload_images()?;
     world.upstream.clear_requests()?;
     run_pod(world, "hello", "docker.io/library/hello:1.0")?;
     ensure!(world.node.kubectl(&["logs", "hello"])?.trim() == "hello from 1.0");
@@ -25,6 +22,8 @@ pub(crate) fn pod_runs_from_the_upstream(world: &mut World) -> Result<()> {
 }
 
 pub(crate) fn second_tag_fetches_only_what_differs(world: &mut World) -> Result<()> {
+    run_pod(world, "hello", "docker.io/library/hello:1.0")?;
+    delete_pod(world, "hello")?;
     world.upstream.clear_requests()?;
     run_pod(world, "hello", "docker.io/library/hello:2.0")?;
     let (first, second) = (image(&world.images.hello_1)?, image(&world.images.hello_2)?);
@@ -75,6 +74,7 @@ pub(crate) fn platform_of_the_node_is_pulled_from_an_index(world: &mut World) ->
 }
 
 pub(crate) fn volume_is_bound_and_writable_by_its_group(world: &mut World) -> Result<()> {
+    pull_from_upstream(world)?;
     let directory = world.node.create_local_volume("plain", "1Gi")?;
     world.node.apply(
         "
@@ -143,12 +143,21 @@ pub(crate) fn stopped_upstream_fails_a_pull_until_it_is_back(world: &mut World) 
     delete_pod(world, "late")
 }
 
+/// By each case that pulls, because each can be run alone and others may have pointed elsewhere.
+fn pull_from_upstream(world: &World) -> Result<()> {
+    let url = world.upstream.url();
+    world
+        .node
+        .write_hosts("docker.io", &format!("server = \"{url}\"\n"))
+}
+
 fn run_pod(world: &mut World, name: &str, image: &str) -> Result<()> {
     create_pod(world, name, image, "null")?;
     world.node.wait_for_pod("default", name, LIMIT)
 }
 
 fn create_pod(world: &World, name: &str, image: &str, command: &str) -> Result<()> {
+    pull_from_upstream(world)?;
     world.node.apply(&format!(
         "
 apiVersion: v1
