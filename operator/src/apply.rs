@@ -20,7 +20,7 @@ use crate::render::{Manifest, Rendered};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "failed to apply {kind} {namespace}/{name}: it exists and does not belong to this RegistryCache; delete it, or give the RegistryCache another name"
+        "failed to apply {kind} {namespace}/{name}: it exists and does not belong to this RegistryCache; delete it, or make the RegistryCache under another name"
     )]
     NotOwned {
         kind: String,
@@ -62,16 +62,19 @@ pub enum Error {
     StatefulSet { source: serde_json::Error },
 }
 
-/// The cluster has what was rendered.
+/// The cluster has what was rendered, but for the failures that are listed.
 #[derive(Debug)]
 pub struct Applied {
-    pub stateful_set: StatefulSet,
+    /// `None`: it is among the failures.
+    pub stateful_set: Option<StatefulSet>,
     /// Whether the policy that the pods must take is a new one.
     pub policy_changed: bool,
     /// Names of the mirror configurations that exist.
     pub mirrors: Vec<String>,
-    /// The failure of an object without which the cache serves.
-    pub optional_failure: Option<Error>,
+    /// Failures that did not stop the rest: a Service that can't be written must not keep a policy from the pods.
+    pub failures: Vec<Error>,
+    /// Failures of objects without which the cache serves.
+    pub optional_failures: Vec<Error>,
     /// What was written, for the log: `kind/name`.
     pub written: Vec<String>,
 }
@@ -91,10 +94,11 @@ pub async fn apply(
     };
     let mirrors = rendered.mirrors.iter().map(ResourceExt::name_any);
     let mut applied = Applied {
-        stateful_set: StatefulSet::default(),
+        stateful_set: None,
         policy_changed: policy_changed(&rendered, live),
         mirrors: mirrors.collect(),
-        optional_failure: None,
+        failures: Vec::new(),
+        optional_failures: Vec::new(),
         written: Vec::new(),
     };
     let manifests = rendered
@@ -113,13 +117,16 @@ pub async fn apply(
                         .push(format!("{}/{}", manifest.resource.kind, manifest.name));
                 }
                 if manifest.resource.kind == "StatefulSet" {
-                    applied.stateful_set = serde_json::to_value(&object)
+                    let stateful_set = serde_json::to_value(&object)
                         .and_then(serde_json::from_value)
                         .map_err(|source| Error::StatefulSet { source })?;
+                    applied.stateful_set = Some(stateful_set);
                 }
             }
-            Err(error) if manifest.optional => applied.optional_failure = Some(error),
-            Err(error) => return Err(error),
+            // Without the files that they mount, nothing else makes sense.
+            Err(error) if manifest.name == names::config_map(&owner.name) => return Err(error),
+            Err(error) if manifest.optional => applied.optional_failures.push(error),
+            Err(error) => applied.failures.push(error),
         }
     }
     let resources = core_children()
@@ -182,21 +189,44 @@ impl Step<'_> {
         } else {
             tracing::info!(%namespace, %name, %kind, "creating {kind} {namespace}/{name}");
         }
-        let object = self
-            .api(&manifest.resource)
-            .patch(
-                name,
-                &PatchParams::apply(FIELD_MANAGER).force(),
-                &Patch::Apply(&with_type(manifest)),
-            )
-            .await
-            .map_err(|source| Error::Write {
-                kind: kind.clone(),
-                namespace: namespace.clone(),
-                name: name.clone(),
-                source: Box::new(source),
-            })?;
+        let object = self.write(manifest).await.map_err(|source| Error::Write {
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
         Ok((object, true))
+    }
+
+    async fn write(&self, manifest: &Manifest) -> Result<DynamicObject, kube::Error> {
+        let api = self.api(&manifest.resource);
+        let body = with_type(manifest);
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = api
+            .patch(&manifest.name, &parameters, &Patch::Apply(&body))
+            .await;
+        let repairable = match &applied {
+            Ok(object) => difference(manifest, object).is_some(),
+            Err(kube::Error::Api(status)) => status.code == 422,
+            Err(_) => false,
+        };
+        if !repairable {
+            return applied;
+        }
+        // Somebody changed the key of a list's element, such as a Service's port: server-side apply adds ours beside theirs.
+        // A merge patch replaces the whole list.
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        match api
+            .patch(&manifest.name, &parameters, &Patch::Merge(&body))
+            .await
+        {
+            Ok(object) => Ok(object),
+            Err(_) if applied.is_err() => applied,
+            Err(error) => Err(error),
+        }
     }
 
     fn check_owner(&self, kind: &str, live: &DynamicObject) -> Result<(), Error> {

@@ -132,6 +132,7 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
         Reason::Progressing,
         Reason::Propagating,
         Reason::NoPods,
+        Reason::ApiMissing,
         Reason::Disabled,
     ]
     .map(Reason::as_str);

@@ -50,7 +50,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         .reconcile_seconds
         .observe(started.elapsed().as_secs_f64());
 
-    let (status, result) = match &applied {
+    let (status, next) = match &applied {
         Ok((cache, applied)) => {
             let confirmation = confirmation(context, &observed, cache, applied).await;
             let settled = Settled {
@@ -77,7 +77,12 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     )
     .await
     .map_err(|source| Error::Publish { source })?;
-    applied.map(|_| result)
+    let (_, mut applied) = applied?;
+    match applied.failures.pop() {
+        // Seen to with all other steps done, and a reason to come back.
+        Some(source) => Err(Error::Apply { source }),
+        None => Ok(next),
+    }
 }
 
 async fn bring_in_line(
@@ -160,22 +165,10 @@ fn failure(error: &Error) -> Failure {
                 policy: true,
             }
         }
-        Error::Apply { source } => {
-            let not_owned = matches!(source, apply::Error::NotOwned { .. });
-            Failure {
-                reason: if not_owned {
-                    Reason::NotOwned
-                } else {
-                    Reason::Failed
-                },
-                message: chain(source),
-                stalled: not_owned,
-                policy: false,
-            }
-        }
+        Error::Apply { source } => Failure::of_apply(source),
         Error::Observe { .. } | Error::Publish { .. } => Failure {
             reason: Reason::Failed,
-            message: chain(error),
+            message: chain(error) + ".",
             stalled: false,
             policy: false,
         },

@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
-use crate::apply::Applied;
+use crate::apply::{self, Applied};
 use crate::confirm::{Confirmation, PodState};
 use crate::observe::Observed;
 use crate::resolve::ResolvedCache;
@@ -36,6 +36,23 @@ pub struct Failure {
     pub stalled: bool,
     /// Whether it is the declaration of the policy that can't be followed.
     pub policy: bool,
+}
+
+impl Failure {
+    /// The failure of an object.
+    pub fn of_apply(error: &apply::Error) -> Self {
+        let not_owned = matches!(error, apply::Error::NotOwned { .. });
+        Self {
+            reason: if not_owned {
+                Reason::NotOwned
+            } else {
+                Reason::Failed
+            },
+            message: chain(error) + ".",
+            stalled: not_owned,
+            policy: false,
+        }
+    }
 }
 
 /// The status that tells what happened.
@@ -85,14 +102,21 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
     let replicas = cache.replicas;
     let ready = applied
         .stateful_set
-        .status
         .as_ref()
+        .and_then(|stateful_set| stateful_set.status.as_ref())
         .and_then(|status| status.ready_replicas)
         .unwrap_or(0);
     let policy = policy_state(cache, confirmation);
-    let rollout = rollout(&applied.stateful_set, replicas);
+    let rollout = applied
+        .stateful_set
+        .as_ref()
+        .and_then(|stateful_set| rollout(stateful_set, replicas));
+    let failure = applied.failures.first().map(Failure::of_apply);
+    let stalled = policy.stalled || failure.as_ref().is_some_and(|failure| failure.stalled);
     let ready_state = if policy.problem {
         State::new(false, policy.state.reason, &policy.state.message)
+    } else if let Some(failure) = failure {
+        State::new(false, failure.reason, &failure.message)
     } else if let Some(message) = rollout {
         State::new(false, Reason::Progressing, &message)
     } else if policy.state.holds {
@@ -105,7 +129,7 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
         State::new(false, policy.state.reason, &policy.state.message)
     };
     if !ready_state.holds {
-        let busy = if policy.stalled {
+        let busy = if stalled {
             names::STALLED
         } else {
             names::RECONCILING
@@ -249,8 +273,11 @@ fn monitoring_state(cache: &ResolvedCache, applied: &Applied) -> State {
     if !missing.is_empty() {
         return State::new(false, Reason::ApiMissing, &messages::api_missing(&missing));
     }
-    match &applied.optional_failure {
-        Some(error) => State::new(false, Reason::Failed, &chain(error)),
+    match applied.optional_failures.first() {
+        Some(error) => {
+            let failure = Failure::of_apply(error);
+            State::new(false, failure.reason, &failure.message)
+        }
         None => State::new(
             true,
             Reason::Succeeded,

@@ -66,8 +66,19 @@ pub(super) fn api_missing(kinds: &[&str]) -> String {
     )
 }
 
-/// An error with its source. The API client's errors name their own sources.
-pub fn chain(error: &dyn Error) -> String {
+/// An error with its sources. What the API server answered is said in its own words.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let client_error = error.downcast_ref::<kube::Error>().or_else(|| {
+        error
+            .downcast_ref::<Box<kube::Error>>()
+            .map(|boxed| &**boxed)
+    });
+    match client_error {
+        Some(kube::Error::Api(status)) => return status.message.trim_end_matches('.').to_owned(),
+        // The client's errors name their own sources.
+        Some(other) => return other.to_string(),
+        None => {}
+    }
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),
