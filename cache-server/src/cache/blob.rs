@@ -233,6 +233,10 @@ impl Cache {
             }));
         }
         let size = response.length;
+        // Of nothing, no last piece can be held back.
+        if size == Some(0) && !request.digest.names(b"") {
+            return Err(self.count_mismatch(origin, &request.digest));
+        }
         let (upstream, repository, digest) = (
             origin.upstream.clone(),
             request.repository.clone(),

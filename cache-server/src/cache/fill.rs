@@ -66,11 +66,12 @@ impl Fill {
         let mut progress = self.progress.clone();
         let progress = progress
             .wait_for(|progress| {
+                // Of nothing, no last byte can be held back: it must be right before it is said.
                 progress.end.is_some()
                     || progress
                         .head
                         .as_ref()
-                        .is_some_and(|head| head.size.is_some())
+                        .is_some_and(|head| head.size.is_some_and(|size| size > 0))
             })
             .await
             .map_err(|_| Error::Gone)?;

@@ -44,6 +44,23 @@ async fn wrong_content_never_completes_and_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_empty_body_is_no_answer_to_what_is_not_empty() {
+    let upstream = FakeUpstream::start().await;
+    let layer = upstream.blob("a", content(5000, 1));
+    let path = format!("/v2/a/blobs/{layer}");
+    for action in ["Cache", "Forward"] {
+        upstream.fault("GET ", Fault::Empty, 1);
+        let server = TestServer::builder()
+            .upstream(crate::support::HOST, &upstream)
+            .tail(&format!("defaultAction: {action}"))
+            .start()
+            .await;
+        assert_eq!(server.get(&path).await.status, 502, "{action}");
+        assert!(!server.has_blob(&layer));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_manifest_is_not_served() {
     let upstream = FakeUpstream::start().await;
     let image = upstream.image("a", "v1", &[]);

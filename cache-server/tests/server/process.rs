@@ -1,1 +1,209 @@
-//! Placeholder.
+//! The program itself: its command line, and what a kill leaves behind.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use cache_server::oci::{Algorithm, Digest};
+
+use crate::support::{FakeUpstream, Fault, Gate, content, eventually};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
+
+fn check(path: &Path) -> Output {
+    Command::new(PROGRAM)
+        .arg("check")
+        .arg(path)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_example_is_valid() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/standalone.yaml");
+    let output = check(&example);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn check_says_what_is_wrong_and_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("static.yaml", "store: /data\n");
+    assert!(check(directory.path()).status.success());
+    for (name, text) in [
+        ("policy.yaml", "upstreams:\n- host: docker.io\n  prot: 1\n"),
+        (
+            "policy.yaml",
+            "upstreams:\n- host: docker.io\ndefaultUpstream: quay.io\n",
+        ),
+        ("static.yaml", "stroe: /data\n"),
+    ] {
+        write(name, text);
+        let output = check(directory.path());
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        let error = error.replace(directory.path().to_str().unwrap(), "<directory>");
+        insta::assert_snapshot!(error);
+    }
+    assert_eq!(
+        check(&directory.path().join("nothing")).status.code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn a_broken_static_file_refuses_to_start() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("static.yaml"), "stroe: /data\n").unwrap();
+    let output = Command::new(PROGRAM)
+        .arg("--config")
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stroe"));
+}
+
+struct Process {
+    child: Child,
+    address: String,
+}
+
+impl Process {
+    fn start(directory: &Path, upstream: &FakeUpstream) -> Self {
+        let config = directory.join("config.yaml");
+        let text = format!(
+            "server:\n  dataListen: 127.0.0.1:0\n  adminListen: 127.0.0.1:0\n  store: {}\n  logFormat: Json\npolicy:\n  upstreams: [{{host: r.test, endpoints: [\"{}\"]}}]\n  defaultUpstream: r.test\n",
+            directory.join("store").display(),
+            upstream.endpoint()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(PROGRAM)
+            .args(["run", "--config"])
+            .arg(config)
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line: serde_json::Value =
+                serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            if let Some(address) = line["data_address"].as_str() {
+                break address.to_owned();
+            }
+        };
+        // Read on: a full pipe would stop the program.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    async fn get(&self, path: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()?;
+        let response = client
+            .get(format!("http://{}{path}", self.address))
+            .send()
+            .await?;
+        let status = response.status().as_u16();
+        Ok((status, response.bytes().await?.to_vec()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Every file of the store has the content that its name says.
+fn all_is_right(store: &Path) -> usize {
+    let mut count = 0;
+    for prefix in std::fs::read_dir(store.join("blobs/sha256"))
+        .into_iter()
+        .flatten()
+    {
+        for file in std::fs::read_dir(prefix.unwrap().path()).unwrap() {
+            let file = file.unwrap();
+            let found = Digest::of(Algorithm::Sha256, &std::fs::read(file.path()).unwrap());
+            assert_eq!(found.hex(), file.file_name().to_str().unwrap());
+            count += 1;
+        }
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_in_the_middle_of_a_fill_leaves_nothing_wrong() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let upstream = FakeUpstream::start().await;
+    let blobs: Vec<_> = (0..12)
+        .map(|seed| content(120_000 + 7 * usize::try_from(seed).unwrap(), seed))
+        .collect();
+    for (round, bytes) in blobs.iter().enumerate() {
+        let digest = upstream.blob("a", bytes.clone());
+        let path = format!("/v2/a/blobs/{digest}");
+        let gate = Gate::closed();
+        upstream.heal();
+        upstream.fault(digest.hex(), Fault::Gated(gate.clone()), 1);
+        let mut process = Process::start(directory.path(), &upstream);
+        // Up to eight pieces make the whole: the last rounds kill around the commit.
+        gate.open(1 + round % 9);
+        let sent = upstream.body_bytes();
+        let (reply, ()) = tokio::join!(process.get(&path), async {
+            eventually("the upstream sends", || async {
+                upstream.body_bytes() > sent
+            })
+            .await;
+            process_kill(&process);
+        });
+        if let Ok((status, body)) = reply {
+            assert!(status == 200 && body == *bytes);
+        }
+        process.child.wait().unwrap();
+        all_is_right(&store);
+        drop(process);
+
+        upstream.heal();
+        let process = Process::start(directory.path(), &upstream);
+        assert_eq!(std::fs::read_dir(store.join("tmp")).unwrap().count(), 0);
+        let (status, body) = process.get(&path).await.unwrap();
+        assert!(status == 200 && body == *bytes);
+    }
+    assert_eq!(all_is_right(&store), blobs.len());
+}
+
+fn process_kill(process: &Process) {
+    let id = rustix::process::Pid::from_child(&process.child);
+    rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_the_program_with_success() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start().await;
+    let digest = upstream.blob("a", content(5000, 1));
+    let mut process = Process::start(directory.path(), &upstream);
+    assert_eq!(
+        process
+            .get(&format!("/v2/a/blobs/{digest}"))
+            .await
+            .unwrap()
+            .0,
+        200
+    );
+    let id = rustix::process::Pid::from_child(&process.child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let status = tokio::task::spawn_blocking(move || process.child.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}

@@ -30,28 +30,40 @@ impl Reply {
 
 /// An answer whose body is read piece by piece.
 pub struct Download {
-    response: reqwest::Response,
+    response: Result<reqwest::Response, String>,
 }
 
 impl Download {
-    pub fn new(response: reqwest::Response) -> Self {
-        Self { response }
+    pub fn new(response: reqwest::Result<reqwest::Response>) -> Self {
+        Self {
+            response: response.map_err(|error| format!("{error:?}")),
+        }
     }
 
     pub fn status(&self) -> StatusCode {
-        self.response.status()
+        self.response.as_ref().unwrap().status()
     }
 
     /// The next piece; `None` at a clean end, `Err` at a broken one.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, String> {
-        match self.response.chunk().await {
+        match self
+            .response
+            .as_mut()
+            .map_err(|error| error.clone())?
+            .chunk()
+            .await
+        {
             Ok(bytes) => Ok(bytes.map(|bytes| bytes.to_vec())),
             Err(error) => Err(error.to_string()),
         }
     }
 
     pub async fn rest(mut self) -> Reply {
-        let (status, headers) = (self.response.status(), self.response.headers().clone());
+        let (status, headers) = match &self.response {
+            Ok(response) => (response.status(), response.headers().clone()),
+            // The connection ended before the head, which is as good as an error later on.
+            Err(_) => (StatusCode::OK, HeaderMap::new()),
+        };
         let mut content = Vec::new();
         let body = loop {
             match self.next().await {

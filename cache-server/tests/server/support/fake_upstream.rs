@@ -48,6 +48,8 @@ pub enum Fault {
     Redirect(String),
     /// HEAD does not say the digest.
     NoDigest,
+    /// Nothing, said to be all.
+    Empty,
 }
 
 /// Lets pieces of a body go.
@@ -339,6 +341,11 @@ fn respond(
     content: Bytes,
     fault: Option<Fault>,
 ) -> Response<Body> {
+    let name = digest(&content);
+    let content = match fault {
+        Some(Fault::Empty) => Bytes::new(),
+        _ => content,
+    };
     let total = content.len();
     let range = request
         .headers()
@@ -349,7 +356,6 @@ fn respond(
             let first: usize = first.parse().unwrap();
             first..last.parse::<usize>().map_or(total, |last| last + 1)
         });
-    let name = digest(&content);
     let (status, part) = match &range {
         Some(range) => (206, content.slice(range.clone())),
         None => (200, content),
@@ -407,7 +413,12 @@ fn body(state: &Arc<State>, content: Bytes, fault: Option<Fault>) -> Body {
         }
     });
     let end: BoxStream<'static, Result<Frame<Bytes>, std::io::Error>> = if broken {
-        futures::stream::iter([Err(std::io::Error::other("cut on purpose"))]).boxed()
+        // hyper writes out what it has while a body makes it wait, and drops it when a body fails.
+        futures::stream::once(async {
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("cut on purpose"))
+        })
+        .boxed()
     } else {
         futures::stream::empty().boxed()
     };

@@ -10,7 +10,7 @@ use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
-pub use test_server::{Builder, TestServer};
+pub use test_server::TestServer;
 
 /// The host under which most tests know their upstream.
 pub const HOST: &str = "r.test";

@@ -187,7 +187,7 @@ impl TestServer {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Download::new(request.send().await.unwrap())
+        Download::new(request.send().await)
     }
 
     pub async fn get(&self, path: &str) -> Reply {
