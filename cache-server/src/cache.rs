@@ -20,8 +20,7 @@ pub mod tag;
 pub mod verified;
 mod writer;
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -31,7 +30,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::metrics::Metrics;
 use crate::oci::{Repository, Tag};
 use crate::storage::{self, Store};
@@ -105,8 +104,8 @@ struct State {
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
     manifests: flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Stored, Error>>,
     negative: memory::Memory<String, Error>,
-    /// Until when the store is taken for not writable, in milliseconds since 1970.
-    write_failure_until: AtomicI64,
+    /// When a write to the store last failed.
+    write_failure: Mutex<Option<Moment>>,
     /// Runs what must outlive its client.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -125,7 +124,7 @@ impl Cache {
             tags: flights::Flights::default(),
             manifests: flights::Flights::default(),
             negative: memory::Memory::default(),
-            write_failure_until: AtomicI64::new(0),
+            write_failure: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }))
@@ -202,15 +201,24 @@ impl Cache {
 
     /// Whether writes to the store have failed lately.
     fn store_is_broken(&self) -> bool {
-        self.0.clock.now().0 < self.0.write_failure_until.load(Ordering::Relaxed)
+        let Some(failed) = *self.write_failure() else {
+            return false;
+        };
+        let age = self.0.clock.now().since(failed);
+        age.is_some_and(|age| age < self.0.patience.write_failure)
     }
 
     fn note_write_failure(&self, error: &dyn std::fmt::Display) {
         self.0.metrics.store_write_failures.inc();
-        let pause = i64::try_from(self.0.patience.write_failure.as_millis()).unwrap_or(i64::MAX);
-        let until = self.0.clock.now().0.saturating_add(pause);
-        self.0.write_failure_until.store(until, Ordering::Relaxed);
+        *self.write_failure() = Some(self.0.clock.now());
         tracing::error!(%error, "failed to write to the store; new content is passed through without storing");
+    }
+
+    fn write_failure(&self) -> MutexGuard<'_, Option<Moment>> {
+        self.0
+            .write_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count_mismatch(&self, origin: &Origin, name: &dyn std::fmt::Display) -> Error {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use cache_server::app::{App, Options};
 use cache_server::args::{Arguments, Command};
 use cache_server::config::Location;
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            // Each message has its cause in it.
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
@@ -48,12 +49,12 @@ fn serve(path: Option<&Path>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("failed to start the runtime")?;
+        .map_err(|error| anyhow!("failed to start the runtime: {error}"))?;
     let ended = runtime.block_on(async {
-        let mut terminate =
-            signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-        let mut interrupt =
-            signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+        let listen =
+            |kind| signal(kind).map_err(|error| anyhow!("failed to listen for signals: {error}"));
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
         let app = App::start(Options::new(config, location), async move {
             tokio::select! {
                 _ = terminate.recv() => {}

@@ -211,10 +211,8 @@ impl Cache {
         if let Some(part) = partial {
             let range = part.first..part.last + 1;
             // What was not asked for would be put in the wrong place by a client that does not look.
-            if part
-                .total
-                .is_some_and(|total| request.range.resolve(total) != Ok(Some(range.clone())))
-            {
+            let asked = part.total.map(|total| request.range.resolve(total));
+            if asked != Some(Ok(Some(range.clone()))) {
                 return Err(Error::Upstream(upstream::Error::Broken {
                     host: origin.host_text(),
                     reason: "it answered with another range than was asked for".into(),

@@ -273,27 +273,43 @@ impl Upstream {
         }
     }
 
-    /// One request and the head of its answer.
+    /// One request and the head of its answer. An idle connection that the upstream closes at the very moment it is
+    /// used looks like a failure: such a request is sent once more.
     pub(super) async fn exchange(
         &self,
         method: &Method,
         url: &Url,
         headers: HeaderMap,
     ) -> Result<reqwest::Response, Error> {
+        match self.attempt(method, url, headers.clone()).await {
+            Err(Failed {
+                repeatable: true, ..
+            }) => self.attempt(method, url, headers).await,
+            other => other,
+        }
+        .map_err(|failed| Error::Unreachable {
+            host: self.name(),
+            reason: failed.reason,
+        })
+    }
+
+    async fn attempt(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+    ) -> Result<reqwest::Response, Failed> {
         let request = self
             .client
             .request(method.clone(), url.clone())
             .headers(headers)
             .send();
         let count = |code: &str| {
+            let labels = [&*self.name, code];
             self.metrics
                 .upstream_requests
-                .with_label_values(&[&*self.name, code])
+                .with_label_values(&labels)
                 .inc();
-        };
-        let unreachable = |reason| Error::Unreachable {
-            host: self.name(),
-            reason,
         };
         match tokio::time::timeout(self.timeouts.header, request).await {
             Ok(Ok(response)) => {
@@ -302,11 +318,17 @@ impl Upstream {
             }
             Ok(Err(error)) => {
                 count("error");
-                Err(unreachable(reason(error)))
+                Err(Failed {
+                    repeatable: !error.is_connect() && !error.is_timeout() && error.is_request(),
+                    reason: reason(error),
+                })
             }
             Err(_) => {
                 count("timeout");
-                Err(unreachable("it did not answer in time".into()))
+                Err(Failed {
+                    repeatable: false,
+                    reason: "it did not answer in time".into(),
+                })
             }
         }
     }
@@ -318,6 +340,12 @@ impl Upstream {
             _ => Error::Status { host, status },
         }
     }
+}
+
+/// A request without an answer.
+struct Failed {
+    repeatable: bool,
+    reason: Arc<str>,
 }
 
 fn challenge(headers: &HeaderMap) -> Option<Challenge> {

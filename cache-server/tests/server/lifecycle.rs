@@ -8,7 +8,7 @@ use crate::support::{FakeUpstream, Fault, Gate, HOST, TestServer, content, event
 async fn what_was_stored_is_served_after_a_restart_without_the_upstream() {
     let upstream = FakeUpstream::start().await;
     let layer = content(100_000, 1);
-    let image = upstream.image("a", "v1", &[layer.clone()]);
+    let image = upstream.image("a", "v1", std::slice::from_ref(&layer));
     let server = TestServer::of(&upstream).await;
     server.get("/v2/a/manifests/v1").await.body.unwrap();
     let path = format!("/v2/a/blobs/{}", image.layers[0]);

@@ -1,6 +1,11 @@
 //! The server as clients and upstreams see it, on loopback. One binary: linking is most of what a test build costs.
 
 #![expect(unreachable_pub, reason = "nothing is outside of a test binary")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod support;
 

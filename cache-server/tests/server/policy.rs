@@ -13,7 +13,7 @@ async fn the_four_actions_do_what_they_say() {
     let upstream = FakeUpstream::start().await;
     let layer = content(5000, 1);
     for repository in ["cached/a", "passed/a", "refused/a", "denied/a"] {
-        upstream.image(repository, "v1", &[layer.clone()]);
+        upstream.image(repository, "v1", std::slice::from_ref(&layer));
     }
     let rules = [
         rule("team/pass", "repositories: [\"passed/**\"]", "Forward"),

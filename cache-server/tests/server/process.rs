@@ -72,6 +72,10 @@ struct Process {
 
 impl Process {
     fn start(directory: &Path, upstream: &FakeUpstream) -> Self {
+        Self::start_by(Command::new(PROGRAM), directory, upstream)
+    }
+
+    fn start_by(mut command: Command, directory: &Path, upstream: &FakeUpstream) -> Self {
         let config = directory.join("config.yaml");
         let text = format!(
             "server:\n  dataListen: 127.0.0.1:0\n  adminListen: 127.0.0.1:0\n  store: {}\n  logFormat: Json\npolicy:\n  upstreams: [{{host: r.test, endpoints: [\"{}\"]}}]\n  defaultUpstream: r.test\n",
@@ -79,7 +83,7 @@ impl Process {
             upstream.endpoint()
         );
         std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(PROGRAM)
+        let mut child = command
             .args(["run", "--config"])
             .arg(config)
             .env_remove("RUST_LOG")
@@ -206,4 +210,36 @@ async fn sigterm_ends_the_program_with_success() {
         .unwrap()
         .unwrap();
     assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_breaks_one_body_and_stops_no_pull() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(400_000, 1);
+    let digest = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{digest}");
+    // A limit on the size of files: writes beyond it fail, once its signal is ignored.
+    let mut limited = Command::new("bash");
+    limited.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"",
+        PROGRAM,
+    ]);
+    let process = Process::start_by(limited, directory.path(), &upstream);
+    let first = process.get(&path).await;
+    assert!(first.is_err(), "{:?}", first.map(|(status, _)| status));
+    for _ in 0..2 {
+        let (status, body) = process.get(&path).await.unwrap();
+        assert!(status == 200 && body == bytes);
+    }
+    assert_eq!(all_is_right(&store), 0);
+    assert_eq!(std::fs::read_dir(store.join("tmp")).unwrap().count(), 0);
+    // What fits goes on being stored, later on; what is stored is a hit now.
+    drop(process);
+    let process = Process::start(directory.path(), &upstream);
+    assert_eq!(process.get(&path).await.unwrap().1, bytes);
+    assert_eq!(all_is_right(&store), 1);
 }

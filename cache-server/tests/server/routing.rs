@@ -138,7 +138,7 @@ async fn a_request_with_a_body_ends_its_connection() {
 async fn stored_content_is_served_to_those_whose_repository_has_it() {
     let upstream = FakeUpstream::start().await;
     let secret = content(5000, 1);
-    let image = upstream.image("private/app", "v1", &[secret.clone()]);
+    let image = upstream.image("private/app", "v1", std::slice::from_ref(&secret));
     let server = TestServer::of(&upstream).await;
     let layer = &image.layers[0];
     server
@@ -167,7 +167,7 @@ async fn stored_content_is_served_to_those_whose_repository_has_it() {
     }
 
     // The upstream's word opens it, and is remembered.
-    upstream.image("other/app", "v1", &[secret.clone()]);
+    upstream.image("other/app", "v1", std::slice::from_ref(&secret));
     upstream.forget();
     let confirmed = server.get(&format!("/v2/other/app/blobs/{layer}")).await;
     assert_eq!(confirmed.content(), secret);
@@ -185,8 +185,8 @@ async fn stored_content_is_served_to_those_whose_repository_has_it() {
 async fn a_manifest_of_the_repository_opens_what_it_refers_to() {
     let upstream = FakeUpstream::start().await;
     let shared = content(5000, 1);
-    let first = upstream.image("a", "v1", &[shared.clone()]);
-    let second = upstream.image("b", "v1", &[shared.clone()]);
+    let first = upstream.image("a", "v1", std::slice::from_ref(&shared));
+    let second = upstream.image("b", "v1", std::slice::from_ref(&shared));
     let server = TestServer::of(&upstream).await;
     let layer = &first.layers[0];
     server

@@ -1,6 +1,6 @@
 //! How upstreams are asked: tokens, redirects, endpoints.
 
-use crate::support::{FakeUpstream, Fault, HOST, TestServer, content};
+use crate::support::{FakeUpstream, Fault, HOST, TestServer, content, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_asked_for_once_for_many() {
@@ -117,4 +117,44 @@ async fn an_endpoint_that_says_no_is_the_last_one_asked() {
         .await;
     assert_eq!(server.get("/v2/a/manifests/v1").await.status, 404);
     assert_eq!(second.requests(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_named_authority_is_trusted_and_it_may_change() {
+    let (upstream, authority) = FakeUpstream::start_tls().await;
+    let (_, other) = FakeUpstream::start_tls().await;
+    let image = upstream.image("a", "v1", &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    std::fs::write(&file, other).unwrap();
+    let policy = format!(
+        "upstreams: [{{host: {HOST}, endpoints: [\"{}\"], caFile: {}}}]\ndefaultUpstream: {HOST}\n",
+        upstream.endpoint(),
+        file.display()
+    );
+    let server = TestServer::builder().policy(&policy).start().await;
+    let before = server.get("/v2/a/manifests/v1").await;
+    assert_eq!(before.status, 503);
+    assert_eq!(upstream.requests(), [""; 0]);
+
+    // The same policy, another file: noticed with the next look at the policy.
+    std::fs::write(&file, authority).unwrap();
+    std::fs::write(server.config().join("touched"), "").unwrap();
+    server.advance(std::time::Duration::from_secs(3));
+    eventually("the new authority is trusted", || async {
+        server.advance(std::time::Duration::from_secs(3));
+        server.get("/v2/a/manifests/v1").await.status == 200
+    })
+    .await;
+    let reply = server.get("/v2/a/manifests/v1").await;
+    assert_eq!(reply.content(), &image.manifest[..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_ca_file_is_a_broken_policy() {
+    let policy = format!("upstreams: [{{host: {HOST}, caFile: /nowhere/ca.pem}}]\n");
+    let server = TestServer::builder().policy(&policy).start().await;
+    let (status, reason) = server.admin("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(reason.contains("/nowhere/ca.pem"), "{reason}");
 }

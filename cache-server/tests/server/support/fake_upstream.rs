@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use cache_server::oci::{Digest, media_type};
 
@@ -101,23 +102,37 @@ pub struct FakeUpstream {
     pub address: SocketAddr,
     state: Arc<State>,
     server: tokio::task::JoinHandle<()>,
+    secure: bool,
 }
 
 impl FakeUpstream {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With TLS, by a certificate of an authority of its own. The second value: the authority's certificate.
+    pub async fn start_tls() -> (Self, String) {
+        let (acceptor, authority) = super::tls::acceptor();
+        (Self::start_with(Some(acceptor)).await, authority)
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
-        let server = tokio::spawn(serve(listener, state.clone()));
+        let secure = tls.is_some();
+        let server = tokio::spawn(serve(listener, state.clone(), tls));
         Self {
             address,
             state,
             server,
+            secure,
         }
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Refuses connections from now on, and cuts those it has.
@@ -241,22 +256,27 @@ impl Drop for FakeUpstream {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<State>) {
+async fn serve(listener: TcpListener, state: Arc<State>, tls: Option<TlsAcceptor>) {
     // Dropped with this task, and the connections with it.
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             return;
         };
-        let state = state.clone();
+        let (state, tls) = (state.clone(), tls.clone());
         connections.spawn(async move {
             let service = service_fn(|request| {
                 let state = state.clone();
                 async move { Ok::<_, Infallible>(answer(&state, request).await) }
             });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let http = hyper::server::conn::http1::Builder::new();
+            if let Some(tls) = tls {
+                if let Ok(stream) = tls.accept(stream).await {
+                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                }
+            } else {
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            }
         });
     }
 }

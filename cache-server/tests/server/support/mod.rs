@@ -3,6 +3,7 @@
 mod client;
 mod fake_upstream;
 mod test_server;
+mod tls;
 
 use std::time::Duration;
 
