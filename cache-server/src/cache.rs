@@ -14,6 +14,7 @@ pub mod freshness;
 pub mod growing;
 pub mod list;
 pub mod manifest;
+mod manifest_store;
 pub mod memory;
 pub mod outcome;
 pub mod tag;

@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod blob;
 pub mod client;
+pub mod http_clients;
 pub mod redirect;
 pub mod response;
 pub mod token;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use blob::BlobStream;
-pub use client::{HttpClients, Upstream};
+pub use client::Upstream;
+pub use http_clients::HttpClients;
 pub use response::{Body, Response};
 
 /// How long an upstream may take.

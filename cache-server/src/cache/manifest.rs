@@ -5,6 +5,7 @@ use crds::policy::Action;
 use crds::values::RegistryHost;
 
 use super::answer::{Answer, Content};
+use super::manifest_store::{Found, find, keep};
 use super::{Cache, CacheOutcome, Error, Origin};
 use crate::oci::manifest::Manifest;
 use crate::oci::{Algorithm, Digest, MAXIMUM_MANIFEST, Reference, Repository, media_type};
@@ -212,7 +213,7 @@ impl Cache {
         })
     }
 
-    /// Stores a checked manifest: content, then what it refers to, then the record, so that a record means all of it.
+    /// Stores a checked manifest, if the store can take it.
     async fn keep(&self, origin: &Origin, stored: &Stored) {
         if self.store_is_broken() {
             return;
@@ -281,62 +282,6 @@ impl Cache {
             .checked(origin, digest, media_type, content)?
             .answer(outcome, false))
     }
-}
-
-enum Found {
-    /// The repository has it.
-    Here(Stored),
-    /// The store has the content, but not for this repository.
-    Elsewhere(Bytes),
-    Nowhere,
-}
-
-fn find(
-    store: &storage::Store,
-    host: &RegistryHost,
-    repository: &Repository,
-    digest: Digest,
-) -> Result<Found, storage::Error> {
-    let media_type = store.manifest_type(host, repository, &digest)?;
-    let Some(content) = store.read(&digest, MAXIMUM_MANIFEST)?.map(Bytes::from) else {
-        return Ok(Found::Nowhere);
-    };
-    if let Some(media_type) = media_type {
-        return Ok(Found::Here(Stored {
-            digest,
-            media_type,
-            content,
-        }));
-    }
-    // An index of the repository refers to it: it may be served, and what it refers to becomes known now.
-    if store.is_member(host, repository, &digest)
-        && let Ok(manifest) = Manifest::parse(&content)
-    {
-        let stored = Stored {
-            digest,
-            media_type: manifest.media_type,
-            content,
-        };
-        keep(store, host, repository, &stored)?;
-        return Ok(Found::Here(stored));
-    }
-    Ok(Found::Elsewhere(content))
-}
-
-fn keep(
-    store: &storage::Store,
-    host: &RegistryHost,
-    repository: &Repository,
-    stored: &Stored,
-) -> Result<(), storage::Error> {
-    store.put(&stored.digest, &stored.content)?;
-    let references = Manifest::parse(&stored.content)
-        .map(|manifest| manifest.references)
-        .unwrap_or_default();
-    for digest in references.iter().chain([&stored.digest]) {
-        store.add_member(host, repository, digest)?;
-    }
-    store.put_manifest_type(host, repository, &stored.digest, &stored.media_type)
 }
 
 /// What a tag's record says, from a manifest that was fetched by it.
