@@ -1,0 +1,145 @@
+//! What is rendered from each file of `testdata`, and what is said where nothing can be.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crds::policy::Policy;
+use crds::static_config::StaticConfig;
+use operator::observe::Observed;
+use operator::render::{ALERTS, Manifest, render};
+use operator::resolve::resolve;
+use proptest::prelude::*;
+use support::{observed, settings};
+
+fn manifests(observed: &Observed) -> Vec<Manifest> {
+    let resolved = resolve(observed, &settings()).unwrap();
+    render(&resolved).into_apply_order().unwrap()
+}
+
+fn testdata(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/testdata")
+        .join(name)
+}
+
+#[test]
+fn each_input_renders_as_before() {
+    insta::glob!("testdata/*.yaml", |path| {
+        let observed = observed(path);
+        let text = match resolve(&observed, &settings()) {
+            Ok(resolved) => render(&resolved)
+                .into_apply_order()
+                .unwrap()
+                .iter()
+                .map(|manifest| serde_saphyr::to_string(&manifest.body).unwrap())
+                .collect::<Vec<_>>()
+                .join("---\n"),
+            Err(error) => error
+                .problems
+                .iter()
+                .fold(String::new(), |mut text, problem| {
+                    let _ = writeln!(text, "{:?}: {problem}", problem.reason());
+                    text
+                }),
+        };
+        insta::assert_snapshot!(text);
+    });
+}
+
+#[test]
+fn the_server_takes_the_files_that_are_rendered() {
+    for name in ["minimal.yaml", "everything.yaml", "monitoring-off.yaml"] {
+        let manifests = manifests(&observed(&testdata(name)));
+        let data = &manifests[0].body["data"];
+        Policy::parse(data["policy.yaml"].as_str().unwrap()).unwrap();
+        StaticConfig::parse(data["static.yaml"].as_str().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_policy_edit_leaves_the_pods_alone() {
+    let mut observed = observed(&testdata("everything.yaml"));
+    let before = manifests(&observed);
+    observed.cache.spec.policy_refs.pop();
+    let after = manifests(&observed);
+    let changed: Vec<&str> = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before != after)
+        .map(|(before, _)| before.name.as_str())
+        .collect();
+    assert_eq!(changed, ["cache-config"]);
+}
+
+#[test]
+fn nothing_of_the_parents_metadata_is_copied() {
+    let text = format!("{:?}", manifests(&observed(&testdata("everything.yaml"))));
+    assert!(
+        !text.contains("not-copied") && !text.contains("not-taken"),
+        "{text}"
+    );
+}
+
+#[test]
+fn every_alert_can_be_left_out() {
+    let mut observed = observed(&testdata("everything.yaml"));
+    observed.cache.spec.monitoring.alerts.exclude =
+        ALERTS.iter().map(|alert| alert.name.to_owned()).collect();
+    let manifests = manifests(&observed);
+    let rule = manifests.last().unwrap();
+    assert_eq!(
+        rule.body["spec"]["groups"][0]["rules"],
+        serde_json::json!([])
+    );
+}
+
+/// Prometheus' own tool reads the groups, where it is installed.
+#[test]
+fn promtool_accepts_the_alerts() {
+    let mut observed = observed(&testdata("everything.yaml"));
+    observed.cache.spec.monitoring.alerts.exclude.clear();
+    let manifests = manifests(&observed);
+    let groups = serde_saphyr::to_string(&manifests.last().unwrap().body["spec"]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yaml");
+    std::fs::write(&file, groups).unwrap();
+    let Ok(output) = std::process::Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(&file)
+        .output()
+    else {
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A difference between two runs would be written again and again.
+    #[test]
+    fn rendering_is_deterministic(
+        replicas in 1..32,
+        labels in prop::collection::btree_map("[a-z]{1,8}", "[a-z]{0,8}", 0..4),
+        excluded in 0..ALERTS.len(),
+        hosts in prop::collection::btree_set("[a-z]{1,8}\\.example", 1..5),
+    ) {
+        let mut observed = observed(&testdata("everything.yaml"));
+        let spec = &mut observed.cache.spec;
+        spec.replicas = replicas;
+        spec.node_selector.clone_from(&labels);
+        spec.monitoring.service_monitor.labels = labels;
+        spec.monitoring.alerts.exclude = vec![ALERTS[excluded].name.to_owned()];
+        for host in hosts {
+            let mut upstream = spec.upstreams[0].clone();
+            upstream.host = host;
+            spec.upstreams.push(upstream);
+        }
+        let text = |observed: &Observed| -> Vec<String> {
+            manifests(observed).iter().map(|manifest| manifest.body.to_string()).collect()
+        };
+        prop_assert_eq!(text(&observed), text(&observed.clone()));
+    }
+}

@@ -1,0 +1,77 @@
+//! Reads a YAML file with a cluster's state into what the observe step would return.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crds::cache_policy::CachePolicy;
+use crds::registry_cache::RegistryCache;
+use kube::ResourceExt as _;
+use kube::api::{ApiResource, DynamicObject};
+use operator::monitoring_api::MonitoringApi;
+use operator::observe::{FoundPolicy, Live, Observed};
+use operator::resolve::Settings;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Cluster {
+    #[serde(rename = "kind")]
+    _kind: String,
+    #[serde(default, rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(default)]
+    monitoring: bool,
+    #[serde(default)]
+    secrets: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The settings of all tests.
+pub fn settings() -> Settings {
+    Settings {
+        cache_server_image: "larder/cache-server:0.1.0".to_owned(),
+        cache_server_pull_policy: None,
+    }
+}
+
+/// The state that a file describes.
+pub fn observed(path: &Path) -> Observed {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut cluster = Cluster::default();
+    let mut cache: Option<RegistryCache> = None;
+    let mut policies = BTreeMap::new();
+    for document in text.split("\n---\n") {
+        let value: Value = serde_saphyr::from_str(document).unwrap();
+        match value["kind"].as_str() {
+            Some("Cluster") => cluster = serde_json::from_value(value).unwrap(),
+            Some("RegistryCache") => cache = Some(serde_json::from_value(value).unwrap()),
+            Some("CachePolicy") => {
+                let policy: CachePolicy = serde_json::from_value(value).unwrap();
+                policies.insert(policy.name_any(), FoundPolicy::Found(Box::new(policy)));
+            }
+            other => panic!("{other:?} in {}", path.display()),
+        }
+    }
+    let cache = cache.unwrap();
+    let service = cluster.cluster_ip.map(|ip| {
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
+        let object = DynamicObject::new(&cache.name_any(), &resource)
+            .data(json!({"spec": {"clusterIP": ip}}));
+        (resource, object)
+    });
+    Observed {
+        cache,
+        policies,
+        secrets: cluster
+            .secrets
+            .into_iter()
+            .map(|(name, keys)| (name, Some(keys)))
+            .collect(),
+        live: Live::new(service),
+        pods: Vec::new(),
+        monitoring: MonitoringApi {
+            service_monitor: cluster.monitoring,
+            prometheus_rule: cluster.monitoring,
+        },
+    }
+}
