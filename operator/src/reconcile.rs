@@ -7,17 +7,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::confirm::{self, Confirmation, Target};
+use crate::confirm::{self, Confirmation, PodState, Target};
 use crate::context::Context;
 use crate::observe::Observed;
 use crate::report::{Failure, Settled, chain};
 use crate::resolve::ResolvedCache;
 use crate::{apply, observe, publish, render, report, resolve, retry};
 
-/// Until the deadline, disagreeing pods are asked again after this.
+/// Until the deadline, pods with another policy are asked again after this.
 const ASK_SOON: Duration = Duration::from_millis(500);
 /// And later after this.
 const ASK_LATER: Duration = Duration::from_secs(5);
+/// Until the deadline, pods that give no answer are asked again after this.
+const ASK_SILENT: Duration = Duration::from_secs(2);
+/// And later ever more rarely, up to this. A pod that becomes ready wakes the cache anyway.
+const ASK_SILENT_AT_LAST: Duration = Duration::from_mins(1);
 
 /// The step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +63,8 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
                 confirmation: &confirmation,
             };
             let status = report::report(&observed, Ok(settled), &now());
-            (status, next_look(&confirmation))
+            let elapsed = context.propagations.elapsed(&cache.owner.uid);
+            (status, next_look(&confirmation, elapsed))
         }
         Err(error) => {
             let failure = failure(error);
@@ -141,13 +146,18 @@ async fn confirmation(
 }
 
 /// Pods that don't run wake the cache when they do; pods that disagree have to be asked.
-fn next_look(confirmation: &Confirmation) -> Duration {
+fn next_look(confirmation: &Confirmation, elapsed: Duration) -> Duration {
     if confirmation.disagreeing().next().is_none() {
-        retry::periodic()
-    } else if confirmation.overdue {
-        ASK_LATER
-    } else {
-        ASK_SOON
+        return retry::periodic();
+    }
+    let answered = confirmation
+        .disagreeing()
+        .any(|pod| matches!(pod.state, PodState::Differs { .. }));
+    match (answered, confirmation.overdue) {
+        (true, false) => ASK_SOON,
+        (true, true) => ASK_LATER,
+        (false, false) => ASK_SILENT,
+        (false, true) => (elapsed / 3).clamp(ASK_LATER, ASK_SILENT_AT_LAST),
     }
 }
 

@@ -27,7 +27,7 @@ struct Cluster {
 }
 
 /// The settings of all tests.
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         cache_server_image: "larder/cache-server:0.1.0".to_owned(),
         cache_server_pull_policy: None,
@@ -35,7 +35,7 @@ pub fn settings() -> Settings {
 }
 
 /// The state that a file describes.
-pub fn observed(path: &Path) -> Observed {
+pub(crate) fn observed(path: &Path) -> Observed {
     let text = std::fs::read_to_string(path).unwrap();
     let mut cluster = Cluster::default();
     let mut cache: Option<RegistryCache> = None;

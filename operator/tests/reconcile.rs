@@ -1,0 +1,229 @@
+//! Whole reconciles against an API server on loopback.
+
+#[path = "support/api_server.rs"]
+mod api_server;
+mod support;
+
+use std::sync::Arc;
+
+use api_server::ApiServer;
+use operator::confirm::PodAccess;
+use operator::context::Context;
+use operator::metrics::Metrics;
+use operator::monitoring_api::MonitoringApi;
+use operator::reconcile::reconcile;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+const CACHE: &str = "/apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache";
+const POLICY: &str = "/apis/larder.dev/v1alpha1/namespaces/team-a/cachepolicies/ours";
+
+struct Test {
+    server: ApiServer,
+    context: Context,
+    _monitoring: watch::Sender<MonitoringApi>,
+}
+
+impl Test {
+    /// A cache with two replicas that has come to rest.
+    async fn settled() -> Self {
+        let (server, client) = ApiServer::start().await;
+        let (sender, monitoring) = watch::channel(MonitoringApi::default());
+        let context = Context::new(
+            client.clone(),
+            support::settings(),
+            PodAccess::Proxy(client),
+            Arc::new(Metrics::new().unwrap()),
+            monitoring,
+        );
+        let test = Self {
+            server,
+            context,
+            _monitoring: sender,
+        };
+        test.server.with(|cluster| {
+            cluster.put(
+                CACHE,
+                json!({
+                    "apiVersion": "larder.dev/v1alpha1", "kind": "RegistryCache",
+                    "metadata": {"name": "cache", "namespace": "team-a", "generation": 1},
+                    "spec": {
+                        "upstreams": [{"host": "docker.io"}], "policyRefs": [{"name": "ours"}],
+                        "replicas": 2, "storage": {"volume": {"size": "1024Mi"}},
+                    },
+                }),
+            );
+            cluster.put(POLICY, policy("library/*"));
+        });
+        test.reconcile().await.unwrap();
+        test.server.with(|cluster| {
+            cluster.start_pod("cache", "cache-0");
+            cluster.start_pod("cache", "cache-1");
+        });
+        // The first had no address of the Service yet, the second writes the mirror and the good news.
+        test.reconcile().await.unwrap();
+        test.server.with(api_server::Cluster::take_writes);
+        test
+    }
+
+    async fn reconcile(&self) -> Result<std::time::Duration, operator::reconcile::Error> {
+        Box::pin(reconcile(&self.context, "team-a", "cache")).await
+    }
+
+    fn status(&self) -> Value {
+        self.server
+            .with(|cluster| cluster.objects[CACHE]["status"].clone())
+    }
+
+    fn condition(&self, type_: &str) -> String {
+        let status = self.status();
+        let hash = status["policy"]["desiredHash"].as_str().unwrap_or("none");
+        let conditions = status["conditions"].as_array().unwrap();
+        conditions
+            .iter()
+            .find(|condition| condition["type"] == type_)
+            .map_or("absent".to_owned(), |condition| {
+                let text = |key: &str| condition[key].as_str().unwrap().to_owned();
+                let message = text("message").replace(&hash[..hash.len().min(12)], "HASH");
+                format!("{} {}: {message}", text("status"), text("reason"))
+            })
+    }
+
+    fn take_writes(&self) -> Vec<String> {
+        self.server.with(api_server::Cluster::take_writes)
+    }
+}
+
+fn policy(glob: &str) -> Value {
+    json!({
+        "apiVersion": "larder.dev/v1alpha1", "kind": "CachePolicy",
+        "metadata": {"name": "ours", "namespace": "team-a", "generation": 1},
+        "spec": {"rules": [{"action": "Cache", "match": {"repositories": [glob]}}]},
+    })
+}
+
+#[tokio::test]
+async fn a_cache_at_rest_is_ready_and_nothing_is_written() {
+    let test = Test::settled().await;
+    insta::assert_snapshot!(test.condition("Ready"), @"True Succeeded: All 2 replicas are ready and follow policy HASH.");
+    assert_eq!(test.condition("Reconciling"), "absent");
+    assert_eq!(test.status()["endpoint"], "http://10.96.0.7:5000");
+    assert_eq!(test.status()["policy"]["summary"], "2/2 applied");
+    for _ in 0..3 {
+        test.reconcile().await.unwrap();
+    }
+    assert!(test.take_writes().is_empty());
+}
+
+#[tokio::test]
+async fn a_policy_edit_is_bumped_until_each_pod_confirms_it() {
+    let test = Test::settled().await;
+    let before = test.status()["policy"]["desiredHash"].clone();
+    test.server.with(|cluster| {
+        cluster.overtaking_bumps = 2;
+        cluster.put(POLICY, policy("ours/**"));
+    });
+    test.reconcile().await.unwrap();
+    let status = test.status();
+    assert_ne!(status["policy"]["desiredHash"], before);
+    assert_eq!(status["policy"]["summary"], "2/2 applied");
+    let writes = test.take_writes();
+    assert_eq!(
+        writes[0],
+        "PATCH /api/v1/namespaces/team-a/configmaps/cache-config"
+    );
+    // Both pods at once, and both again, because the first bumps overtook the kubelet's watch.
+    let bumps = writes
+        .iter()
+        .filter(|write| write.contains("/pods/"))
+        .count();
+    assert_eq!(bumps, 4, "{writes:?}");
+    assert_eq!(writes.len(), 6, "{writes:?}");
+    assert!(!writes.iter().any(|write| write.contains("statefulsets")));
+    test.reconcile().await.unwrap();
+    assert!(test.take_writes().is_empty());
+}
+
+#[tokio::test]
+async fn a_pod_that_refuses_the_policy_is_named() {
+    let test = Test::settled().await;
+    test.server.with(|cluster| {
+        cluster.refusing = true;
+        cluster.put(POLICY, policy("ours/**"));
+    });
+    let next = test.reconcile().await.unwrap();
+    assert!(next < std::time::Duration::from_secs(1), "{next:?}");
+    insta::assert_snapshot!(test.condition("PolicyApplied"), @"False Propagating: 0 of 2 replicas confirmed policy HASH. cache-0 refused it: the file is not to my taste; cache-1 refused it: the file is not to my taste.");
+    assert_ne!(test.condition("Reconciling"), "absent");
+}
+
+#[tokio::test]
+async fn a_policy_that_is_gone_stays_in_force() {
+    let test = Test::settled().await;
+    let before = test.server.with(|cluster| {
+        cluster.objects.remove(POLICY);
+        cluster.objects["/api/v1/namespaces/team-a/configmaps/cache-config"].clone()
+    });
+    test.reconcile().await.unwrap();
+    insta::assert_snapshot!(test.condition("Ready"), @"False PolicyNotFound: CachePolicy team-a/ours does not exist; create it, or remove policyRefs[0]. Until then the last valid policy HASH stays in force, in 2 of 2 replicas.");
+    assert_ne!(test.condition("Stalled"), "absent");
+    let after = test.server.with(|cluster| {
+        cluster.objects["/api/v1/namespaces/team-a/configmaps/cache-config"].clone()
+    });
+    assert_eq!(before, after);
+    test.server
+        .with(|cluster| cluster.put(POLICY, policy("library/*")));
+    test.reconcile().await.unwrap();
+    assert_eq!(test.condition("Stalled"), "absent");
+}
+
+#[tokio::test]
+async fn a_hand_made_last_good_policy_is_not_taken() {
+    let test = Test::settled().await;
+    test.server.with(|cluster| {
+        cluster.objects.remove(POLICY);
+        let path = "/api/v1/namespaces/team-a/configmaps/cache-config";
+        let config_map = cluster.objects.get_mut(path).unwrap();
+        config_map["data"]["policy.yaml"] = json!("upstreams: [{host: evil.example}]\n");
+    });
+    test.reconcile().await.unwrap_err();
+    insta::assert_snapshot!(test.condition("Ready"), @"False PolicyNotFound: CachePolicy team-a/ours does not exist; create it, or remove policyRefs[0].");
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone() {
+    let test = Test::settled().await;
+    let path = "/api/v1/namespaces/team-a/configmaps/cache-mirror-nodes";
+    let foreign = json!({"metadata": {"name": "cache-mirror-nodes", "namespace": "team-a"}, "data": {"theirs": "yes"}});
+    test.server.with(|cluster| cluster.put(path, foreign));
+    test.reconcile().await.unwrap_err();
+    assert_eq!(
+        test.server
+            .with(|cluster| cluster.objects[path]["data"].clone()),
+        json!({"theirs": "yes"})
+    );
+    insta::assert_snapshot!(test.condition("Ready"), @"False NotOwned: failed to apply ConfigMap team-a/cache-mirror-nodes: it exists and does not belong to this RegistryCache; delete it, or make the RegistryCache under another name.");
+}
+
+#[tokio::test]
+async fn hand_edits_are_repaired_and_what_is_not_wanted_is_removed() {
+    let test = Test::settled().await;
+    let service = "/api/v1/namespaces/team-a/services/cache";
+    test.server.with(|cluster| {
+        cluster.objects.get_mut(service).unwrap()["spec"]["selector"]["app.kubernetes.io/name"] =
+            json!("other");
+        cluster.objects.get_mut(CACHE).unwrap()["spec"]["mirrors"] = json!([]);
+    });
+    test.reconcile().await.unwrap();
+    assert_eq!(
+        test.server.with(|cluster| {
+            cluster.objects[service]["spec"]["selector"]["app.kubernetes.io/name"].clone()
+        }),
+        "larder"
+    );
+    insta::assert_snapshot!(test.take_writes().join("\n"), @r"
+    PATCH /api/v1/namespaces/team-a/services/cache
+    DELETE /api/v1/namespaces/team-a/configmaps/cache-mirror-nodes
+    PATCH /apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache/status
+    ");
+}

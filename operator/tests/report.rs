@@ -1,0 +1,250 @@
+//! Conditions for each thing that can happen, as one table.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crds::conditions::Reason;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use operator::apply::{Applied, Error};
+use operator::confirm::{Confirmation, PodPolicy, PodState};
+use operator::observe::Observed;
+use operator::report::{Failure, Settled, report, truncate};
+use operator::resolve::resolve;
+
+fn observed() -> Observed {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    let mut observed = support::observed(&directory.join("everything.yaml"));
+    observed.cache.metadata.generation = Some(3);
+    observed.cache.spec.replicas = 2;
+    observed
+}
+
+fn time(second: i64) -> Time {
+    Time(Timestamp::from_second(second).unwrap())
+}
+
+fn applied(ready: i32, updated: i32) -> Applied {
+    let mut stateful_set = StatefulSet::default();
+    stateful_set.metadata.name = Some("cache".to_owned());
+    stateful_set.status = Some(StatefulSetStatus {
+        replicas: 2,
+        ready_replicas: Some(ready),
+        updated_replicas: Some(updated),
+        ..StatefulSetStatus::default()
+    });
+    Applied {
+        stateful_set: Some(stateful_set),
+        policy_changed: false,
+        mirrors: vec![
+            "cache-mirror-nodes".to_owned(),
+            "cache-mirror-edge".to_owned(),
+        ],
+        failures: Vec::new(),
+        optional_failures: Vec::new(),
+        written: Vec::new(),
+    }
+}
+
+fn confirmation(states: [PodState; 2], overdue: bool) -> Confirmation {
+    let pods = states
+        .into_iter()
+        .enumerate()
+        .map(|(ordinal, state)| PodPolicy {
+            name: format!("cache-{ordinal}"),
+            state,
+        });
+    Confirmation {
+        pods: pods.collect(),
+        overdue,
+    }
+}
+
+fn refused() -> PodState {
+    PodState::Differs {
+        last_error: Some("failed to read the policy: line 3".to_owned()),
+    }
+}
+
+fn silent() -> PodState {
+    PodState::Silent {
+        reason: "failed to get /configz within 800 ms".to_owned(),
+    }
+}
+
+fn foreign() -> Error {
+    Error::NotOwned {
+        kind: "Service".to_owned(),
+        namespace: "team-a".to_owned(),
+        name: "cache".to_owned(),
+    }
+}
+
+/// The conditions after a reconcile that went through all steps.
+fn settled(observed: &Observed, applied: &Applied, confirmation: &Confirmation) -> String {
+    let cache = resolve(observed, &support::settings()).unwrap();
+    let settled = Settled {
+        cache: &cache,
+        applied,
+        confirmation,
+    };
+    let status = report(observed, Ok(settled), &time(0));
+    assert_eq!(status.observed_generation, Some(3));
+    table(&status.conditions)
+}
+
+fn table(conditions: &[operator::report::Condition]) -> String {
+    conditions.iter().fold(String::new(), |mut text, one| {
+        let _ = writeln!(
+            text,
+            "{}={} {}: {}",
+            one.type_, one.status, one.reason, one.message
+        );
+        text
+    })
+}
+
+#[test]
+fn each_outcome_has_its_conditions() {
+    use PodState::{Confirmed, NotRunning};
+    let all = || confirmation([Confirmed, Confirmed], false);
+    let mut text = String::new();
+    let mut case = |name: &str, conditions: String| {
+        let _ = writeln!(text, "# {name}\n{conditions}");
+    };
+    let observed = observed();
+    case("all is well", settled(&observed, &applied(2, 2), &all()));
+    case(
+        "one replica is not ready",
+        settled(&observed, &applied(1, 2), &all()),
+    );
+    case(
+        "one replica is not updated",
+        settled(&observed, &applied(2, 1), &all()),
+    );
+    case(
+        "the policy is on its way",
+        settled(
+            &observed,
+            &applied(2, 2),
+            &confirmation([Confirmed, PodState::Differs { last_error: None }], false),
+        ),
+    );
+    case(
+        "no pod runs",
+        settled(
+            &observed,
+            &applied(0, 0),
+            &confirmation([NotRunning, NotRunning], false),
+        ),
+    );
+    case(
+        "a pod refused the policy",
+        settled(
+            &observed,
+            &applied(2, 2),
+            &confirmation([refused(), Confirmed], true),
+        ),
+    );
+    case(
+        "a pod gives no answer",
+        settled(
+            &observed,
+            &applied(2, 2),
+            &confirmation([Confirmed, silent()], true),
+        ),
+    );
+    let mut failed = applied(2, 2);
+    failed.failures.push(foreign());
+    case(
+        "the Service is somebody else's",
+        settled(&observed, &failed, &all()),
+    );
+    let mut monitoring_failed = applied(2, 2);
+    monitoring_failed.optional_failures.push(foreign());
+    case(
+        "monitoring failed",
+        settled(&observed, &monitoring_failed, &all()),
+    );
+    let mut missing = observed.clone();
+    missing.monitoring.prometheus_rule = false;
+    case(
+        "the monitoring API is missing",
+        settled(&missing, &applied(2, 2), &all()),
+    );
+    let mut off = observed.clone();
+    off.cache.spec.monitoring.service_monitor.enabled = false;
+    off.cache.spec.monitoring.alerts.enabled = false;
+    case("monitoring is off", settled(&off, &applied(2, 2), &all()));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn times_change_only_when_a_condition_turns() {
+    let mut observed = observed();
+    let cache = resolve(&observed, &support::settings()).unwrap();
+    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
+    let at = |observed: &Observed, applied: &Applied, second| {
+        let settled = Settled {
+            cache: &cache,
+            applied,
+            confirmation: &both,
+        };
+        report(observed, Ok(settled), &time(second))
+    };
+    let first = at(&observed, &applied(2, 2), 100);
+    observed.cache.status = Some(first.clone());
+    assert_eq!(at(&observed, &applied(2, 2), 200), first);
+    let turned = at(&observed, &applied(1, 2), 300);
+    let times: Vec<(&str, i64)> = turned
+        .conditions
+        .iter()
+        .map(|one| (one.type_.as_str(), one.last_transition_time.0.as_second()))
+        .collect();
+    assert_eq!(
+        times,
+        [
+            ("Ready", 300),
+            ("Reconciling", 300),
+            ("PolicyApplied", 100),
+            ("MonitoringReady", 100)
+        ]
+    );
+}
+
+#[test]
+fn a_failure_keeps_what_was_known() {
+    let mut observed = observed();
+    let cache = resolve(&observed, &support::settings()).unwrap();
+    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
+    let settled = Settled {
+        cache: &cache,
+        applied: &applied(2, 2),
+        confirmation: &both,
+    };
+    observed.cache.status = Some(report(&observed, Ok(settled), &time(100)));
+    let failure = Failure {
+        reason: Reason::Failed,
+        message: "the API server is away".to_owned(),
+        stalled: false,
+        policy: false,
+    };
+    let status = report(&observed, Err(&failure), &time(200));
+    assert_eq!(status.endpoint.as_deref(), Some("http://10.96.0.7:443"));
+    insta::assert_snapshot!(table(&status.conditions), @r"
+    Ready=False Failed: the API server is away
+    Reconciling=True Failed: the API server is away
+    PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy 3810ecf3e4fb.
+    MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
+    ");
+}
+
+#[test]
+fn long_texts_are_cut_between_characters() {
+    assert_eq!(truncate("short", 10), "short");
+    let cut = truncate(&"ä".repeat(1_000), 1_024);
+    assert!(cut.len() <= 1_024 && cut.ends_with('…'));
+}
