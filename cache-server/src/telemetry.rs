@@ -1,5 +1,7 @@
 //! Where log lines go: standard error, as text or JSON.
 
+use std::io::IsTerminal as _;
+
 use crds::static_config::LogFormat;
 use tracing_subscriber::EnvFilter;
 
@@ -8,6 +10,7 @@ pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -252,3 +252,42 @@ async fn the_running_fill_of_one_repository_is_closed_to_another() {
     assert!(friend.rest().await.content() == bytes);
     assert_eq!(upstream.count("GET "), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_a_row_on_one_connection_get_their_own_answers() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(700_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    server.get(&path).await.body.unwrap();
+    let address = server.data_address();
+    let heads = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\n\r\nHEAD {path} HTTP/1.1\r\nHost: x\r\n\r\nGET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes=-5\r\nConnection: close\r\n\r\n"
+    );
+    let replies = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(heads.as_bytes()).unwrap();
+        let mut replies = Vec::new();
+        stream.read_to_end(&mut replies).unwrap();
+        replies
+    })
+    .await
+    .unwrap();
+    let end_of_head = |bytes: &[u8]| {
+        bytes
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap()
+            + 4
+    };
+    let (whole, rest) = replies.split_at(end_of_head(&replies));
+    assert!(whole.starts_with(b"HTTP/1.1 200"));
+    let (body, rest) = rest.split_at(bytes.len());
+    assert!(body == bytes);
+    let (head, rest) = rest.split_at(end_of_head(rest));
+    assert!(head.starts_with(b"HTTP/1.1 200"));
+    let (part, body) = rest.split_at(end_of_head(rest));
+    assert!(part.starts_with(b"HTTP/1.1 206"));
+    assert_eq!(body, &bytes[bytes.len() - 5..]);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{FakeUpstream, Fault, HOST, TestServer, eventually};
+use crate::support::{FakeUpstream, Fault, Gate, HOST, TestServer, eventually};
 
 const MINUTES: fn(u64) -> Duration = Duration::from_mins;
 
@@ -118,19 +118,19 @@ async fn a_slow_check_still_renews_the_copy() {
     let server = TestServer::builder()
         .upstream(HOST, &upstream)
         .tune(|options| {
-            options.timeouts.header = Duration::from_millis(300);
             options.patience.revalidation = Duration::ZERO;
-            options.patience.negative = Duration::ZERO;
         })
         .start()
         .await;
     server.get("/v2/a/manifests/v1").await;
     server.advance(MINUTES(6));
-    upstream.forget();
+    let gate = Gate::closed();
+    upstream.fault("HEAD ", Fault::Late(gate.clone()), 1);
     assert_eq!(
         server.get("/v2/a/manifests/v1").await.cache_status(),
         "larder; hit; detail=stale"
     );
+    gate.open(1);
     eventually("the copy is fresh again", || async {
         server.get("/v2/a/manifests/v1").await.cache_status() == "larder; hit"
     })

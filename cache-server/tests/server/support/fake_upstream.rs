@@ -35,6 +35,8 @@ pub enum Fault {
     Status(u16),
     /// No answer at all.
     Hang,
+    /// No answer before the test lets one piece go.
+    Late(Gate),
     /// The right length, other content.
     WrongBytes,
     /// The connection ends after so many bytes.
@@ -311,6 +313,7 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
     match &fault {
         Some(Fault::Status(status)) => return full(*status, Bytes::from_static(b"{}")),
         Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Late(gate)) => gate.0.acquire().await.unwrap().forget(),
         Some(Fault::Redirect(to)) => {
             let mut response = full(307, Bytes::new());
             response.headers_mut().insert(
