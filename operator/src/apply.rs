@@ -35,13 +35,6 @@ pub enum Error {
         namespace: String,
         name: String,
     },
-    #[error("failed to read {kind} {namespace}/{name}")]
-    Read {
-        kind: String,
-        namespace: String,
-        name: String,
-        source: Box<kube::Error>,
-    },
     #[error("failed to apply {kind} {namespace}/{name}")]
     Write {
         kind: String,
@@ -166,20 +159,7 @@ impl Step<'_> {
     async fn ensure(&self, manifest: &Manifest) -> Result<(DynamicObject, bool), Error> {
         let kind = &manifest.resource.kind;
         let (namespace, name) = (&self.owner.namespace, &manifest.name);
-        let live = match self.live.get(kind, name) {
-            Some(live) => Some(live.clone()),
-            // Without our labels it is not among the observed ones, but may exist.
-            None => self
-                .api(&manifest.resource)
-                .get_opt(name)
-                .await
-                .map_err(|source| Error::Read {
-                    kind: kind.clone(),
-                    namespace: namespace.clone(),
-                    name: name.clone(),
-                    source: Box::new(source),
-                })?,
-        };
+        let live = self.live.get(kind, name).cloned();
         if let Some(live) = live {
             self.check_owner(kind, &live)?;
             let Some(difference) = difference(manifest, &live) else {

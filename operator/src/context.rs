@@ -13,7 +13,7 @@ use crate::resolve::Settings;
 use crate::retry::Failures;
 
 /// Reconciles that may talk to the API server at the same time.
-const CONCURRENCY: usize = 8;
+const CONCURRENCY: usize = 16;
 
 /// What all reconciles share.
 pub struct Context {

@@ -141,20 +141,19 @@ pub async fn observe(
     let Some(cache) = found.filter(|cache| cache.metadata.deletion_timestamp.is_none()) else {
         return Ok(None);
     };
-    let resources = core_children()
-        .into_iter()
-        .chain(monitoring_api::resources(monitoring));
-    let (policies, secrets, live, pods) = tokio::try_join!(
+    let (policies, secrets, children, mirrors, pods) = tokio::try_join!(
         policies(client, namespace, &cache),
         secrets(client, namespace, &cache),
-        try_join_all(resources.map(|resource| children(client, namespace, name, resource))),
+        children(client, namespace, &cache, monitoring),
+        mirrors(client, namespace, name),
         pods(client, namespace, name),
     )?;
     Ok(Some(Observed {
         cache,
         policies,
         secrets,
-        live: Live::new(live.into_iter().flatten()),
+        // What was read by name is newer than what was listed, so it comes last.
+        live: Live::new(mirrors.into_iter().chain(children)),
         pods,
         monitoring,
     }))
@@ -209,42 +208,79 @@ pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
         .map(|reference| reference.name.as_str())
 }
 
+/// Reads each child that the cache may have by its name: cheap for the API server, and never an old state of it.
 async fn children(
     client: &Client,
     namespace: &str,
-    name: &str,
-    resource: ApiResource,
+    cache: &RegistryCache,
+    monitoring: MonitoringApi,
 ) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
+    let name = cache.name_any();
+    let [config_map, service, stateful_set] = core_children();
+    let mirrors = cache
+        .spec
+        .mirrors
+        .iter()
+        .map(|mirror| (config_map.clone(), names::mirror(&name, &mirror.name)));
+    let monitoring = monitoring_api::resources(monitoring).map(|kind| (kind, name.clone()));
+    let children = [
+        (config_map.clone(), names::config_map(&name)),
+        (service.clone(), name.clone()),
+        (service, names::pods_service(&name)),
+        (stateful_set, name.clone()),
+    ];
+    let reads =
+        children
+            .into_iter()
+            .chain(mirrors)
+            .chain(monitoring)
+            .map(|(resource, name)| async move {
+                let api: Api<DynamicObject> =
+                    Api::namespaced_with(client.clone(), namespace, &resource);
+                let found = api
+                    .get_opt(&name)
+                    .await
+                    .map_err(failed(|| format!("{} {namespace}/{name}", resource.kind)))?;
+                Ok(found.map(|object| (resource, object)))
+            });
+    Ok(try_join_all(reads).await?.into_iter().flatten().collect())
+}
+
+/// Lists the mirror configurations that exist, for those that are no longer declared.
+async fn mirrors(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
+    let [resource, ..] = core_children();
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let list = api
-        .list(&ListParams::default().labels(&names::selector(name)))
-        .await;
-    match list {
-        Ok(list) => Ok(list
-            .items
-            .into_iter()
-            .map(|object| (resource.clone(), object))
-            .collect()),
-        // The kind was uninstalled since discovery looked.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(source) => Err(failed(|| {
-            format!(
-                "the {} of RegistryCache {namespace}/{name}",
-                resource.plural
-            )
-        })(source)),
-    }
+        .list(&cached(&names::mirror_selector(name)))
+        .await
+        .map_err(failed(|| {
+            format!("the mirrors of RegistryCache {namespace}/{name}")
+        }))?;
+    Ok(list
+        .items
+        .into_iter()
+        .map(|object| (resource.clone(), object))
+        .collect())
 }
 
 async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<CachePod>, Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let list = api
-        .list(&ListParams::default().labels(&names::selector(name)))
+        .list(&cached(&names::selector(name)))
         .await
         .map_err(failed(|| {
             format!("the pods of RegistryCache {namespace}/{name}")
         }))?;
     Ok(list.items.iter().map(CachePod::new).collect())
+}
+
+/// A list from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.
+fn cached(selector: &str) -> ListParams {
+    ListParams::default().labels(selector).match_any()
 }
 
 fn failed(what: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> Error {

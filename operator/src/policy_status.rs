@@ -135,7 +135,7 @@ async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<(),
         return Ok(());
     };
     let caches = caches
-        .list(&ListParams::default())
+        .list(&ListParams::default().match_any())
         .await
         .map_err(|source| Error::Caches {
             source: Box::new(source),

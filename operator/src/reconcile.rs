@@ -47,7 +47,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let Some(observed) = observed else {
         return Ok(retry::periodic());
     };
-    let applied = bring_in_line(context, &observed).await;
+    let applied = Box::pin(bring_in_line(context, &observed)).await;
     drop(worker);
     context
         .metrics

@@ -1,8 +1,9 @@
 //! Whole reconciles against an API server on loopback.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 #[path = "support/api_server.rs"]
 mod api_server;
-mod support;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use operator::context::Context;
 use operator::metrics::Metrics;
 use operator::monitoring_api::MonitoringApi;
 use operator::reconcile::reconcile;
+use operator::resolve::Settings;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -31,7 +33,10 @@ impl Test {
         let (sender, monitoring) = watch::channel(MonitoringApi::default());
         let context = Context::new(
             client.clone(),
-            support::settings(),
+            Settings {
+                cache_server_image: "larder/cache-server:0.1.0".to_owned(),
+                cache_server_pull_policy: None,
+            },
             PodAccess::Proxy(client),
             Arc::new(Metrics::new().unwrap()),
             monitoring,

@@ -1,5 +1,7 @@
 //! What is rendered from each file of `testdata`, and what is said where nothing can be.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod support;
 
 use std::fmt::Write as _;

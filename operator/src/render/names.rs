@@ -67,6 +67,12 @@ pub fn selector(cache: &str) -> String {
     format!("{}={},{INSTANCE}={cache}", MANAGED_BY.0, MANAGED_BY.1)
 }
 
+/// Selector of the mirror configurations of a cache.
+pub fn mirror_selector(cache: &str) -> String {
+    let component = Component::Mirror.as_str();
+    format!("{},{COMPONENT}={component}", selector(cache))
+}
+
 /// The pods' immutable labels: a `StatefulSet` selects by them.
 pub fn pod_labels(cache: &str) -> BTreeMap<String, String> {
     [

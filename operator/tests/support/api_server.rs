@@ -35,17 +35,32 @@ impl ApiServer {
     /// Starts one, and returns a client of it.
     pub(crate) async fn start() -> (Self, Client) {
         let server = Self::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the test uses the server as intended");
+        let address = listener
+            .local_addr()
+            .expect("the test uses the server as intended");
         let router = Router::new().fallback(handle).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let config = Config::new(format!("http://{address}").parse().unwrap());
-        (server, Client::try_from(config).unwrap())
+        tokio::spawn(async move {
+            axum::serve(listener, router)
+                .await
+                .expect("the test uses the server as intended");
+        });
+        let config = Config::new(
+            format!("http://{address}")
+                .parse()
+                .expect("the test uses the server as intended"),
+        );
+        (
+            server,
+            Client::try_from(config).expect("the test uses the server as intended"),
+        )
     }
 
     /// Looks at the cluster, or changes it.
     pub(crate) fn with<T>(&self, visit: impl FnOnce(&mut Cluster) -> T) -> T {
-        visit(&mut self.0.lock().unwrap())
+        visit(&mut self.0.lock().expect("the test uses the server as intended"))
     }
 }
 
@@ -88,8 +103,12 @@ impl Cluster {
 
     fn policy_hash(&self, cache: &str) -> String {
         let path = format!("/api/v1/namespaces/team-a/configmaps/{cache}-config");
-        let text = self.objects[&path]["data"]["policy.yaml"].as_str().unwrap();
-        Policy::parse(text).unwrap().hash()
+        let text = self.objects[&path]["data"]["policy.yaml"]
+            .as_str()
+            .expect("the test uses the server as intended");
+        Policy::parse(text)
+            .expect("the test uses the server as intended")
+            .hash()
     }
 
     fn patch(&mut self, path: &str, body: &Value) -> Value {
@@ -125,7 +144,11 @@ impl Cluster {
         if self.overtaking_bumps > 0 {
             self.overtaking_bumps -= 1;
         } else if !self.refusing {
-            let cache = pod.rsplit_once('-').unwrap().0.to_owned();
+            let cache = pod
+                .rsplit_once('-')
+                .expect("the test uses the server as intended")
+                .0
+                .to_owned();
             let hash = self.policy_hash(&cache);
             self.pods.insert(pod.to_owned(), hash);
         }
@@ -147,7 +170,8 @@ async fn handle(
             Method::GET if path.ends_with("/proxy/configz") => configz(cluster, &path),
             Method::GET => read(cluster, &uri),
             Method::PATCH => {
-                let body: Value = serde_json::from_slice(&body).unwrap();
+                let body: Value =
+                    serde_json::from_slice(&body).expect("the test uses the server as intended");
                 let object = cluster.patch(&path, &body);
                 if let Some((_, pod)) = path.split_once("/pods/") {
                     let pod = pod.to_owned();
@@ -162,13 +186,21 @@ async fn handle(
                     .into_response()
             }
             // Events.
-            _ => String::from_utf8(body.to_vec()).unwrap().into_response(),
+            _ => String::from_utf8(body.to_vec())
+                .expect("the test uses the server as intended")
+                .into_response(),
         }
     })
 }
 
 fn configz(cluster: &Cluster, path: &str) -> Response {
-    let pod = path.split('/').nth(6).unwrap().split(':').next().unwrap();
+    let pod = path
+        .split('/')
+        .nth(6)
+        .expect("the test uses the server as intended")
+        .split(':')
+        .next()
+        .expect("the test uses the server as intended");
     let error = cluster.refusing.then_some("the file is not to my taste");
     json!({"policyHash": cluster.pods[pod], "lastError": error})
         .to_string()
@@ -193,14 +225,21 @@ fn read(cluster: &Cluster, uri: &Uri) -> Response {
         .replace("%2F", "/");
     let selected = |object: &&Value| {
         selector.split(',').all(|one| {
-            let (key, value) = one.split_once('=').unwrap();
+            let (key, value) = one
+                .split_once('=')
+                .expect("the test uses the server as intended");
             object["metadata"]["labels"][key] == value
         })
     };
     let items: Vec<&Value> = cluster
         .objects
         .iter()
-        .filter(|(path, _)| path.rsplit_once('/').unwrap().0 == uri.path())
+        .filter(|(path, _)| {
+            path.rsplit_once('/')
+                .expect("the test uses the server as intended")
+                .0
+                == uri.path()
+        })
         .map(|(_, object)| object)
         .filter(selected)
         .collect();

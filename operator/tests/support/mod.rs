@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Cluster {
+struct State {
     #[serde(rename = "kind")]
     _kind: String,
     #[serde(default, rename = "clusterIP")]
-    cluster_ip: Option<String>,
+    service_address: Option<String>,
     #[serde(default)]
     monitoring: bool,
     #[serde(default)]
@@ -36,24 +36,29 @@ pub(crate) fn settings() -> Settings {
 
 /// The state that a file describes.
 pub(crate) fn observed(path: &Path) -> Observed {
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut cluster = Cluster::default();
+    let text = std::fs::read_to_string(path).expect("the test data is as described");
+    let mut cluster = State::default();
     let mut cache: Option<RegistryCache> = None;
     let mut policies = BTreeMap::new();
     for document in text.split("\n---\n") {
-        let value: Value = serde_saphyr::from_str(document).unwrap();
+        let value: Value = serde_saphyr::from_str(document).expect("the test data is as described");
         match value["kind"].as_str() {
-            Some("Cluster") => cluster = serde_json::from_value(value).unwrap(),
-            Some("RegistryCache") => cache = Some(serde_json::from_value(value).unwrap()),
+            Some("Cluster") => {
+                cluster = serde_json::from_value(value).expect("the test data is as described");
+            }
+            Some("RegistryCache") => {
+                cache = Some(serde_json::from_value(value).expect("the test data is as described"));
+            }
             Some("CachePolicy") => {
-                let policy: CachePolicy = serde_json::from_value(value).unwrap();
+                let policy: CachePolicy =
+                    serde_json::from_value(value).expect("the test data is as described");
                 policies.insert(policy.name_any(), FoundPolicy::Found(Box::new(policy)));
             }
-            other => panic!("{other:?} in {}", path.display()),
+            other => unreachable!("{other:?} in {}", path.display()),
         }
     }
-    let cache = cache.unwrap();
-    let service = cluster.cluster_ip.map(|ip| {
+    let cache = cache.expect("the test data is as described");
+    let service = cluster.service_address.map(|ip| {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
         let object = DynamicObject::new(&cache.name_any(), &resource)
             .data(json!({"spec": {"clusterIP": ip}}));
