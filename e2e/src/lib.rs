@@ -8,6 +8,7 @@
 pub mod command;
 pub mod component;
 pub mod images;
+pub mod larder;
 pub mod namespaces;
 pub mod node;
 pub mod programs;

@@ -34,6 +34,27 @@ impl Programs {
         })
     }
 
+    /// Finds what [`Self::build`] has made, without building: for the inner process, whose network has no way out, and
+    /// which should run what the outer one saw even if a source has changed since.
+    pub fn built() -> Result<Self> {
+        let this = std::env::current_exe().context("failed to find this program")?;
+        let find = |name: &str| {
+            this.ancestors()
+                .map(|directory| directory.join(PROFILE).join(name))
+                .find(|path| path.is_file())
+                .with_context(|| {
+                    format!(
+                        "failed to find {name}, built with the profile {PROFILE}, near {}",
+                        this.display()
+                    )
+                })
+        };
+        Ok(Self {
+            cache_server: find("cache-server")?,
+            operator: find("larder-operator")?,
+        })
+    }
+
     /// Imports both images into the node, under [`CACHE_SERVER`] and [`OPERATOR`].
     pub fn import_into(&self, node: &Node) -> Result<()> {
         let server = larder_image("larder-cache-server", &self.cache_server)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::images::{self, Seeds};
+use crate::programs::Programs;
 use crate::{Node, Progress, Tools, Upstream, namespaces};
 
 /// Built once; the cases run on it in order.
@@ -38,6 +39,7 @@ impl World {
     pub fn prepare(progress: Progress<'_>) -> Result<()> {
         namespaces::require_root()?;
         Tools::ensure(progress)?;
-        images::download_packages(progress)
+        images::download_packages(progress)?;
+        Programs::build(progress).map(drop)
     }
 }

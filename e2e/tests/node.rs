@@ -4,7 +4,7 @@ mod cases;
 
 use std::process::ExitCode;
 
-use cases::{image, plain};
+use cases::{admit, chart, image, missing, plain, policy, pull, remove, repair};
 
 fn main() -> ExitCode {
     e2e::runner::main(e2e::cases![
@@ -15,5 +15,28 @@ fn main() -> ExitCode {
         plain::volume_is_bound_and_writable_by_its_group,
         plain::stopped_upstream_fails_a_pull_until_it_is_back,
         image::larder_image_runs_a_binary_of_this_machine,
+        chart::chart_is_without_findings,
+        chart::wrong_value_is_refused_before_anything_is_installed,
+        chart::chart_installs_a_ready_operator_in_a_restricted_namespace,
+        chart::operator_has_the_rights_it_needs_and_no_others,
+        admit::accepted_examples_are_taken,
+        admit::rejected_examples_are_refused_with_their_sentence,
+        pull::first_pull_goes_through_the_cache_and_each_blob_upstream_once,
+        pull::second_pull_asks_the_upstream_for_no_blob,
+        pull::index_of_two_platforms_is_pulled_for_the_nodes_own,
+        pull::cached_image_is_pulled_by_tag_while_the_upstream_is_stopped,
+        policy::refused_image_falls_back_and_an_allowed_one_comes_back,
+        policy::denied_image_is_forbidden_with_the_rules_name,
+        policy::thirty_edits_are_confirmed_by_three_replicas_without_a_restart,
+        repair::nothing_is_written_while_nothing_changes,
+        repair::deleted_children_come_back,
+        repair::edited_children_are_repaired,
+        repair::malformed_object_neither_ends_the_operator_nor_stops_the_others,
+        missing::missing_policy_and_secret_are_named_and_heal,
+        missing::broken_policy_leaves_the_last_good_one_in_force,
+        missing::foreign_object_is_not_overwritten,
+        pull::node_falls_back_to_the_upstream_while_the_cache_is_stopped,
+        remove::retained_volume_outlives_the_cache,
+        remove::deleted_cache_leaves_nothing_behind,
     ])
 }

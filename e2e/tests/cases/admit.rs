@@ -1,0 +1,70 @@
+//! What the API server takes and refuses, with the examples that stand beside the contracts.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::{World, larder};
+
+pub(crate) fn accepted_examples_are_taken(world: &mut World) -> Result<()> {
+    larder::install(world)?;
+    for path in examples("accepted")? {
+        apply(world, &path).with_context(|| format!("{} was refused", path.display()))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn rejected_examples_are_refused_with_their_sentence(world: &mut World) -> Result<()> {
+    larder::install(world)?;
+    for path in examples("rejected")? {
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        let sentence = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("# refused: "))
+            .with_context(|| format!("{} does not say why it is refused", path.display()))?;
+        match apply(world, &path) {
+            Ok(_) => bail!("{} was taken", path.display()),
+            Err(error) => {
+                let error = format!("{error:#}");
+                ensure!(
+                    error.contains(sentence),
+                    "{}: expected {sentence:?} in: {error}",
+                    path.display()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply(world: &World, path: &std::path::Path) -> Result<String> {
+    let path = path.to_str().context("the path is not UTF-8")?;
+    // On the server only: nothing is to come to life here.
+    world.node.kubectl(&[
+        "apply",
+        "--dry-run=server",
+        "--namespace",
+        "default",
+        "--filename",
+        path,
+    ])
+}
+
+fn examples(kind: &str) -> Result<Vec<PathBuf>> {
+    let folder = larder::workspace().join("crds/examples").join(kind);
+    let entries =
+        fs::read_dir(&folder).with_context(|| format!("failed to list {}", folder.display()))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(
+            entry
+                .with_context(|| format!("failed to list {}", folder.display()))?
+                .path(),
+        );
+    }
+    paths.sort();
+    ensure!(!paths.is_empty(), "{} is empty", folder.display());
+    Ok(paths)
+}

@@ -1,0 +1,199 @@
+//! Policy edits on a running cache of three replicas.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::World;
+use e2e::larder::{Cache, Member};
+use reqwest::blocking::Client;
+
+use super::quickstart::{self, NAMESPACE, POLICY};
+
+const REPLICAS: usize = 3;
+const EDITS: usize = 30;
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) fn refused_image_falls_back_and_an_allowed_one_comes_back(
+    world: &mut World,
+) -> Result<()> {
+    let (cache, _) = quickstart::ready(world)?;
+    let before = cache.members(&world.node)?;
+    edit(world, &cache, "Refuse")?;
+    let member = &before[0];
+    ensure!(
+        manifest_status(member)? == 404,
+        "a refused image is still served"
+    );
+    // The node finds "not found" at the cache and goes on to the upstream itself.
+    world.node.remove_all_workload_images()?;
+    world.upstream.clear_requests()?;
+    quickstart::run_pod(world, "refused", "docker.io/library/hello:1.0")?;
+    let past: Vec<_> = world
+        .upstream
+        .requests()?
+        .into_iter()
+        .filter(|request| request.path.contains("/blobs/"))
+        .collect();
+    ensure!(
+        !past.is_empty()
+            && past
+                .iter()
+                .all(|request| !request.user_agent.starts_with("larder/")),
+        "the node did not fall back: {past:?}"
+    );
+    quickstart::forget(world, "refused")?;
+    edit(world, &cache, "Cache")?;
+    ensure!(
+        manifest_status(member)? == 200,
+        "an allowed image is not served"
+    );
+    ensure!(
+        cache.members(&world.node)? == before,
+        "a pod was replaced or restarted"
+    );
+    Ok(())
+}
+
+pub(crate) fn denied_image_is_forbidden_with_the_rules_name(world: &mut World) -> Result<()> {
+    let (cache, _) = quickstart::ready(world)?;
+    edit(world, &cache, "Deny")?;
+    let member = cache.members(&world.node)?.remove(0);
+    let answer = get_manifest(&member)?;
+    ensure!(
+        answer.status() == 403,
+        "a denied image is answered {}",
+        answer.status()
+    );
+    let body = answer.text().context("failed to read the answer")?;
+    ensure!(
+        body.contains("DENIED") && body.contains("ours/official"),
+        "the answer does not say why: {body}"
+    );
+    edit(world, &cache, "Cache").map(drop)
+}
+
+pub(crate) fn thirty_edits_are_confirmed_by_three_replicas_without_a_restart(
+    world: &mut World,
+) -> Result<()> {
+    let (cache, _) = quickstart::ready(world)?;
+    set_replicas(world, &cache, REPLICAS)?;
+    let before = cache.members(&world.node)?;
+    ensure!(
+        before.len() == REPLICAS,
+        "there are {} replicas",
+        before.len()
+    );
+    let mut times = Vec::new();
+    for index in 0..EDITS {
+        let action = if index % 2 == 0 { "Refuse" } else { "Cache" };
+        times.push(edit(world, &cache, action)?);
+        // Confirmed means in force: each replica answers so, at once.
+        let expected = if action == "Refuse" { 404 } else { 200 };
+        for member in &before {
+            let status = manifest_status(member)?;
+            ensure!(
+                status == expected,
+                "edit {index}: {} answers {status} after the confirmation",
+                member.name
+            );
+        }
+    }
+    ensure!(
+        cache.members(&world.node)? == before,
+        "a pod was replaced or restarted"
+    );
+    times.sort();
+    let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_secs_f64();
+    println!(
+        "  {EDITS} edits, {REPLICAS} replicas, from kubectl to confirmed: p50 {:.2} s, p99 {:.2} s, slowest {:.2} s",
+        at(50),
+        at(99),
+        at(100)
+    );
+    set_replicas(world, &cache, 1)
+}
+
+/// Changes the first rule's action, waits for the confirmation, and returns how long that took from before kubectl started.
+fn edit(world: &mut World, cache: &Cache, action: &str) -> Result<Duration> {
+    let before = cache.policy(&world.node)?;
+    let patch = format!(
+        r#"[{{"op":"remove","path":"/spec/rules/0/freshness"}},{{"op":"replace","path":"/spec/rules/0/action","value":"{action}"}}]"#
+    );
+    let without =
+        format!(r#"[{{"op":"replace","path":"/spec/rules/0/action","value":"{action}"}}]"#);
+    let freshness = world.node.kubectl(&[
+        "--namespace",
+        NAMESPACE,
+        "get",
+        "cachepolicy",
+        POLICY,
+        "--output",
+        "jsonpath={.spec.rules[0].freshness}",
+    ])?;
+    let patch = if freshness.is_empty() { without } else { patch };
+    let start = Instant::now();
+    world.node.kubectl(&[
+        "--namespace",
+        NAMESPACE,
+        "patch",
+        "cachepolicy",
+        POLICY,
+        "--type",
+        "json",
+        "--patch",
+        &patch,
+    ])?;
+    cache.wait_for_policy_after(&mut world.node, &before, start)
+}
+
+fn set_replicas(world: &mut World, cache: &Cache, replicas: usize) -> Result<()> {
+    let patch = format!(r#"{{"spec":{{"replicas":{replicas}}}}}"#);
+    cache.kubectl(
+        &world.node,
+        &[
+            "patch",
+            "registrycache",
+            &cache.name,
+            "--type",
+            "merge",
+            "--patch",
+            &patch,
+        ],
+    )?;
+    world
+        .node
+        .wait_for("the number of replicas", LIMIT * 3, |node| {
+            let members = cache.members(node)?;
+            ensure!(
+                members.len() == replicas
+                    && members.iter().all(|member| !member.address.is_empty()),
+                "the pods are {members:?}"
+            );
+            let state = cache.policy(node)?;
+            ensure!(
+                state.is_confirmed() && usize::try_from(state.applied) == Ok(replicas),
+                "the policy is {state:?}"
+            );
+            Ok(())
+        })?;
+    cache.wait_until_ready(&mut world.node)
+}
+
+fn manifest_status(member: &Member) -> Result<u16> {
+    Ok(get_manifest(member)?.status().as_u16())
+}
+
+fn get_manifest(member: &Member) -> Result<reqwest::blocking::Response> {
+    let url = format!(
+        "http://{}:5000/v2/library/hello/manifests/1.0?ns=docker.io",
+        member.address
+    );
+    let client = Client::builder()
+        .no_proxy()
+        .build()
+        .context("failed to build a client")?;
+    client
+        .get(&url)
+        .send()
+        .with_context(|| format!("failed to ask {url}"))
+}
