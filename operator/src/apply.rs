@@ -1,5 +1,6 @@
 //! Step 4: writes what was rendered where the cluster differs, and removes what is no longer rendered.
 
+pub mod claims;
 pub mod difference;
 mod quantity;
 

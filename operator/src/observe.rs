@@ -6,9 +6,9 @@ use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt as _};
 
 use crate::monitoring_api::{self, MonitoringApi};
@@ -34,6 +34,7 @@ pub struct Observed {
     pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
     pub live: Live,
     pub pods: Vec<CachePod>,
+    pub claims: Vec<PartialObjectMeta<PersistentVolumeClaim>>,
     pub monitoring: MonitoringApi,
 }
 
@@ -141,12 +142,13 @@ pub async fn observe(
     let Some(cache) = found.filter(|cache| cache.metadata.deletion_timestamp.is_none()) else {
         return Ok(None);
     };
-    let (policies, secrets, children, mirrors, pods) = tokio::try_join!(
+    let (policies, secrets, children, mirrors, pods, claims) = tokio::try_join!(
         policies(client, namespace, &cache),
         secrets(client, namespace, &cache),
         children(client, namespace, &cache, monitoring),
         mirrors(client, namespace, name),
         pods(client, namespace, name),
+        claims(client, namespace, name),
     )?;
     Ok(Some(Observed {
         cache,
@@ -155,6 +157,7 @@ pub async fn observe(
         // What was read by name is newer than what was listed, so it comes last.
         live: Live::new(mirrors.into_iter().chain(children)),
         pods,
+        claims,
         monitoring,
     }))
 }
@@ -276,6 +279,22 @@ async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<CacheP
             format!("the pods of RegistryCache {namespace}/{name}")
         }))?;
     Ok(list.items.iter().map(CachePod::new).collect())
+}
+
+/// Lists the volume claims that the `StatefulSet`'s controller has made, without their specifications.
+async fn claims(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Vec<PartialObjectMeta<PersistentVolumeClaim>>, Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let list = api
+        .list_metadata(&cached(&names::selector(name)))
+        .await
+        .map_err(failed(|| {
+            format!("the volume claims of RegistryCache {namespace}/{name}")
+        }))?;
+    Ok(list.items)
 }
 
 /// A list from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.

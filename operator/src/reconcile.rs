@@ -97,7 +97,7 @@ async fn bring_in_line(
     let cache = resolve::resolve(observed, &context.settings)
         .map_err(|source| Error::Resolve { source })?;
     let rendered = render::render(&cache);
-    let applied = apply::apply(
+    let mut applied = apply::apply(
         &context.client,
         &cache.owner,
         &observed.live,
@@ -106,6 +106,11 @@ async fn bring_in_line(
     )
     .await
     .map_err(|source| Error::Apply { source })?;
+    let on_delete = cache.volume.on_delete;
+    match apply::claims::own(&context.client, &cache.owner, on_delete, &observed.claims).await {
+        Ok(_) => {}
+        Err(error) => applied.failures.push(error),
+    }
     Ok((cache, applied))
 }
 

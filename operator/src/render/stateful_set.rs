@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crds::registry_cache::OnDelete;
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
@@ -40,13 +39,8 @@ pub(super) fn stateful_set(cache: &ResolvedCache) -> StatefulSet {
             },
             persistent_volume_claim_retention_policy: Some(
                 StatefulSetPersistentVolumeClaimRetentionPolicy {
-                    when_deleted: Some(
-                        match cache.volume.on_delete {
-                            OnDelete::Retain => "Retain",
-                            OnDelete::Delete => "Delete",
-                        }
-                        .to_owned(),
-                    ),
+                    // Whether claims go with the cache is not the StatefulSet's to decide: see `apply::claims`.
+                    when_deleted: Some("Retain".to_owned()),
                     when_scaled: Some("Retain".to_owned()),
                 },
             ),

@@ -74,6 +74,7 @@ pub(crate) fn observed(path: &Path) -> Observed {
             .collect(),
         live: Live::new(service),
         pods: Vec::new(),
+        claims: Vec::new(),
         monitoring: MonitoringApi {
             service_monitor: cluster.monitoring,
             prometheus_rule: cluster.monitoring,
