@@ -4,7 +4,7 @@ mod cases;
 
 use std::process::ExitCode;
 
-use cases::{admit, chart, image, missing, plain, policy, pull, remove, repair};
+use cases::{admit, chart, image, missing, monitoring, plain, policy, pull, remove, repair};
 
 fn main() -> ExitCode {
     e2e::runner::main(e2e::cases![
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         policy::refused_image_falls_back_and_an_allowed_one_comes_back,
         policy::denied_image_is_forbidden_with_the_rules_name,
         policy::thirty_edits_are_confirmed_by_three_replicas_without_a_restart,
+        monitoring::monitoring_that_is_installed_later_is_used,
         repair::nothing_is_written_while_nothing_changes,
         repair::deleted_children_come_back,
         repair::edited_children_are_repaired,

@@ -97,26 +97,6 @@ fn every_alert_can_be_left_out() {
     );
 }
 
-/// Prometheus' own tool reads the groups, where it is installed.
-#[test]
-fn promtool_accepts_the_alerts() {
-    let mut observed = observed(&testdata("everything.yaml"));
-    observed.cache.spec.monitoring.alerts.exclude.clear();
-    let manifests = manifests(&observed);
-    let groups = serde_saphyr::to_string(&manifests.last().unwrap().body["spec"]).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("rules.yaml");
-    std::fs::write(&file, groups).unwrap();
-    let Ok(output) = std::process::Command::new("promtool")
-        .args(["check", "rules"])
-        .arg(&file)
-        .output()
-    else {
-        return;
-    };
-    assert!(output.status.success(), "{output:?}");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -54,7 +54,11 @@ const SLEEP: &str = "trap 'exit 0' TERM; sleep 2147483647 & wait";
 /// Fetches the packages that images are made of, while there still is a network.
 pub fn download_packages(progress: Progress<'_>) -> Result<()> {
     progress("looking for the Debian packages that images are made of");
-    for package in FILLING.iter().chain(larder::PACKAGES) {
+    for package in FILLING
+        .iter()
+        .chain(larder::PACKAGES)
+        .chain(&[packages::PROMETHEUS])
+    {
         packages::file(package).with_context(|| format!("failed to download {package}"))?;
     }
     Ok(())

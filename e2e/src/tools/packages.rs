@@ -18,8 +18,8 @@ pub const NODE: &[&str] = &[
     "runc",
 ];
 
-/// Prometheus and promtool, for the cases and the demo that look at metrics.
-pub const MONITORING: &[&str] = &["prometheus"];
+/// The package of Prometheus and promtool, which is unpacked and not installed: installing it would start a service.
+pub const PROMETHEUS: &str = "prometheus";
 
 /// Installs those of `packages` that are missing.
 pub fn ensure(packages: &[&str], progress: Progress<'_>) -> Result<()> {

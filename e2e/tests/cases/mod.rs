@@ -4,6 +4,7 @@ pub(crate) mod admit;
 pub(crate) mod chart;
 pub(crate) mod image;
 pub(crate) mod missing;
+pub(crate) mod monitoring;
 pub(crate) mod plain;
 pub(crate) mod policy;
 pub(crate) mod pull;
