@@ -31,6 +31,11 @@ fn differs(
             })
         }
         (Value::Array(rendered), Some(Value::Array(live))) => {
+            // Elsewhere others may add elements, such as a webhook its volume; a port that we did not open stays closed.
+            let closed = path.last().is_some_and(|key| key == "ports");
+            if closed && rendered.len() != live.len() {
+                return true;
+            }
             if let (Some(names), Some(live_names)) = (names(rendered), names(live)) {
                 rendered.iter().zip(names).any(|(value, name)| {
                     let found = live_names.iter().position(|other| *other == name);
@@ -102,8 +107,8 @@ mod tests {
 
     #[test]
     fn defaults_of_the_api_server_are_no_difference() {
-        let rendered = json!({"ports": [{"name": "data", "port": 1}], "empty": {}, "no": [], "resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}}});
-        let live = json!({"ports": [{"name": "other"}, {"name": "data", "port": 1, "protocol": "TCP"}], "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}, "more": 1});
+        let rendered = json!({"volumes": [{"name": "data", "port": 1}], "empty": {}, "no": [], "resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}}});
+        let live = json!({"volumes": [{"name": "other"}, {"name": "data", "port": 1, "protocol": "TCP"}], "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}, "more": 1});
         assert_eq!(first_difference(&rendered, &live), None);
     }
 
@@ -118,6 +123,17 @@ mod tests {
         assert_eq!(
             first_difference(&rendered, &json!({})).as_deref(),
             Some("spec")
+        );
+    }
+
+    #[test]
+    fn port_that_somebody_opened_is_a_difference() {
+        let rendered = json!({"spec": {"ports": [{"name": "data", "port": 1}]}});
+        let live =
+            json!({"spec": {"ports": [{"name": "data", "port": 1}, {"name": "more", "port": 2}]}});
+        assert_eq!(
+            first_difference(&rendered, &live).as_deref(),
+            Some("spec.ports")
         );
     }
 
