@@ -67,13 +67,18 @@ impl Problem {
     }
 }
 
-/// The first problem in full, and how many more there are.
+/// Problems that are said in full: a person wants to mend them in one go, and a message has to stay short.
+const IN_FULL: usize = 3;
+
+/// The first problems in full, and how many more there are.
 pub fn sentence(problems: &[Problem]) -> String {
-    let mut text = problems
-        .first()
+    let full: Vec<String> = problems
+        .iter()
+        .take(IN_FULL)
         .map(ToString::to_string)
-        .unwrap_or_default();
-    let more = problems.len().saturating_sub(1);
+        .collect();
+    let mut text = full.join(". ");
+    let more = problems.len().saturating_sub(IN_FULL);
     if more > 0 {
         let plural = if more == 1 { "problem" } else { "problems" };
         let _ = write!(text, " (and {more} more {plural})");
