@@ -85,3 +85,25 @@ pub fn sentence(problems: &[Problem]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_problems_are_said_and_the_rest_counted() {
+        let problems: Vec<Problem> = (0..5)
+            .map(|position| Problem::PolicyMissing {
+                namespace: "team-a".to_owned(),
+                name: format!("p{position}"),
+                position,
+            })
+            .collect();
+        let text = sentence(&problems);
+        assert!(
+            text.contains("p0") && text.contains("p2") && !text.contains("p3"),
+            "{text}"
+        );
+        assert!(text.ends_with("(and 2 more problems)"), "{text}");
+    }
+}
