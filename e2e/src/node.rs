@@ -183,7 +183,7 @@ impl Node {
         image_store::remove_all_workload_images(self)
     }
 
-    /// Makes a directory on the node and a `PersistentVolume` of it, without a storage class.
+    /// Makes a directory on the node and a `PersistentVolume` of it, in the default storage class.
     pub fn create_local_volume(&self, name: &str, size: &str) -> Result<PathBuf> {
         let directory = self.directory.join("volumes").join(name);
         fs::create_dir_all(&directory)

@@ -83,7 +83,6 @@ kind: PersistentVolumeClaim
 metadata: {name: plain}
 spec:
   accessModes: [ReadWriteOnce]
-  storageClassName: ''
   resources: {requests: {storage: 1Gi}}
 ---
 apiVersion: v1
