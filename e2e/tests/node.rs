@@ -4,7 +4,9 @@ mod cases;
 
 use std::process::ExitCode;
 
-use cases::{admit, chart, image, missing, monitoring, plain, policy, pull, remove, repair};
+use cases::{
+    admit, chart, image, missing, monitoring, outside, plain, policy, pull, remove, repair,
+};
 
 fn main() -> ExitCode {
     e2e::runner::main(e2e::cases![
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         missing::broken_policy_leaves_the_last_good_one_in_force,
         missing::foreign_object_is_not_overwritten,
         pull::node_falls_back_to_the_upstream_while_the_cache_is_stopped,
+        outside::operator_outside_of_the_cluster_confirms_by_the_pod_proxy,
         remove::retained_volume_outlives_the_cache,
         remove::deleted_cache_leaves_nothing_behind,
     ])

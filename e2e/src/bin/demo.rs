@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask demo [--keep]`
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -197,6 +197,14 @@ fn stay(world: &World) -> Result<()> {
     println!("    kubectl -n {NAMESPACE} get registrycaches,cachepolicies,pods");
     println!("    kubectl -n {NAMESPACE} edit cachepolicy ours");
     println!("    kubectl -n {NAMESPACE} logs images-0");
+    if !std::io::stdin().is_terminal() {
+        println!(
+            "There is no terminal for a shell. End this program, and everything is taken down."
+        );
+        loop {
+            std::thread::park();
+        }
+    }
     println!("Leave it with `exit`, and everything is taken down.\n");
     Command::new("bash")
         .arg("--norc")
