@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
+use crds::configz::Configz;
 
 use crate::metrics::Metrics;
 use crate::reload::Status;
@@ -75,14 +76,14 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     )
 }
 
-async fn configz(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
+async fn configz(State(admin): State<Arc<Admin>>) -> Json<Configz> {
     let policy = admin.status.get();
-    Json(serde_json::json!({
-        "policyHash": policy.policy_hash,
-        "staticHash": admin.static_hash,
-        "loadedAt": policy.loaded_at,
-        "lastError": policy.last_error,
-        "source": policy.source,
-        "version": env!("CARGO_PKG_VERSION"),
-    }))
+    Json(Configz {
+        policy_hash: policy.policy_hash,
+        static_hash: admin.static_hash.clone(),
+        loaded_at: policy.loaded_at,
+        last_error: policy.last_error,
+        source: policy.source,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
 }

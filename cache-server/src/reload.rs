@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crds::configz::Source;
 use crds::policy::Policy;
 use notify::Watcher;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,20 +22,8 @@ const POLL: Duration = Duration::from_secs(5);
 /// Editors and kubelet make several events of one change.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Where the policy in force comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Source {
-    File,
-    /// The store's memory, since the file could not be taken at start.
-    LastGood,
-    /// There is no file.
-    Default,
-}
-
 /// What is in force, for `/configz`.
-#[derive(Debug, Clone, Serialize, Default)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default)]
 pub struct PolicyStatus {
     pub policy_hash: Option<String>,
     pub loaded_at: Option<String>,

@@ -3,6 +3,7 @@
 //! - [`values`]: checked values that all contracts share. A value of such a type is valid.
 //! - [`static_config`] and [`policy`]: the two files that the operator writes and the cache server reads.
 //!   Both sides call the same `parse`, so the operator cannot write what the server would refuse.
+//! - [`configz`]: what the server answers when the operator asks which of them is in force.
 //! - `registry_cache`, `cache_policy` and `conditions` (feature `kube`): the custom resources.
 //!   Their types are raw: public fields and no behaviour. The operator's resolve step turns them into the types above.
 //!
@@ -10,6 +11,7 @@
 
 pub mod values;
 
+pub mod configz;
 pub mod policy;
 pub mod static_config;
 

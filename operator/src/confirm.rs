@@ -19,7 +19,7 @@ use crate::FIELD_MANAGER;
 use crate::observe::CachePod;
 use crate::render::names::{self, Owner};
 
-pub use configz::{Configz, PodAccess};
+pub use configz::PodAccess;
 pub use propagation::{DEADLINE, Propagations};
 
 /// Longest time within one reconcile; the next one goes on.
@@ -160,7 +160,9 @@ async fn ask(access: &PodAccess, target: &Target<'_>) -> Vec<PodPolicy> {
                         .configz(&target.owner.namespace, &name, address)
                         .await;
                     match answer {
-                        Ok(answer) if answer.policy_hash == target.hash => PodState::Confirmed,
+                        Ok(answer) if answer.policy_hash.as_deref() == Some(target.hash) => {
+                            PodState::Confirmed
+                        }
                         Ok(answer) => PodState::Differs {
                             last_error: answer.last_error,
                         },

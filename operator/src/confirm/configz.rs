@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crds::configz::Configz;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use kube::Client;
-use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,16 +24,6 @@ pub enum PodAccess {
     Direct,
     /// Through the API server: from outside.
     Proxy(Client),
-}
-
-/// What `GET /configz` answers, as far as the operator needs it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Configz {
-    pub policy_hash: String,
-    /// Why the newest file was refused; the hash is then that of an older one.
-    #[serde(default)]
-    pub last_error: Option<String>,
 }
 
 /// Why a pod gave no answer.

@@ -202,7 +202,7 @@ fn configz(cluster: &Cluster, path: &str) -> Response {
         .next()
         .expect("the test uses the server as intended");
     let error = cluster.refusing.then_some("the file is not to my taste");
-    json!({"policyHash": cluster.pods[pod], "lastError": error})
+    json!({"policyHash": cluster.pods[pod], "staticHash": "", "loadedAt": null, "lastError": error, "source": "file", "version": "0"})
         .to_string()
         .into_response()
 }
