@@ -1,7 +1,6 @@
 //! Step 4: writes what was rendered where the cluster differs, and removes what is no longer rendered.
 
 pub mod difference;
-mod quantity;
 
 use std::collections::BTreeSet;
 
