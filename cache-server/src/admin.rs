@@ -62,6 +62,8 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     let page = tokio::task::spawn_blocking(move || {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         admin.metrics.store_used.set(gauge(admin.store.used()));
+        let count = admin.store.index().count();
+        admin.metrics.store_blobs.set(gauge(count));
         if let Ok(space) = admin.store.space() {
             admin.metrics.store_capacity.set(gauge(space.capacity));
             admin.metrics.store_free.set(gauge(space.free));

@@ -77,7 +77,8 @@ impl App {
         let config = options.static_config;
         let metrics = Arc::new(Metrics::new().map_err(Error::Metrics)?);
         let root = config.store.clone();
-        let store = blocking(move || Store::open(&root))
+        let clock = options.clock.clone();
+        let store = blocking(move || Store::open(&root, clock))
             .await?
             .map_err(Error::Store)
             .map(Arc::new)?;
@@ -124,9 +125,11 @@ impl App {
             drain: Drain::default(),
         };
         tracing::info!(%data_address, %admin_address, store = %config.store.display(), "serving on {data_address}");
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.scan() {
-                tracing::error!(%error, "failed to add up what the store holds");
+        let scanned = cache.clone();
+        tokio::task::spawn_blocking(move || match store.scan() {
+            Ok(()) => scanned.look_for_room(),
+            Err(error) => {
+                tracing::error!(%error, "failed to look through the store; nothing is evicted");
             }
         });
         let parts = Parts {
@@ -173,6 +176,7 @@ impl Parts {
                 tracing::error!(%error, "the admin port ended");
             }
         });
+        let making_room = tokio::spawn(self.cache.clone().keep_room(stop.clone()));
         let serving = tokio::spawn(self.server.run(self.patience));
         shutdown.await;
         tracing::info!("draining");
@@ -183,6 +187,7 @@ impl Parts {
         self.cache.stop().await;
         stop.cancel();
         let _ = reloading.await;
+        let _ = making_room.await;
         // A probe's idle connection must not hold up the end.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), administering).await;
         tracing::info!("ended");

@@ -69,6 +69,18 @@ impl Layout {
         by_digest(self.repository(host, repository), "_manifests", digest)
     }
 
+    pub fn manifest_records(&self, host: &RegistryHost, repository: &Repository) -> PathBuf {
+        self.repository(host, repository).join("_manifests")
+    }
+
+    pub fn memberships(&self, host: &RegistryHost, repository: &Repository) -> PathBuf {
+        self.repository(host, repository).join("_blobs")
+    }
+
+    pub fn tag_records(&self, host: &RegistryHost, repository: &Repository) -> PathBuf {
+        self.repository(host, repository).join("_tags")
+    }
+
     /// Empty file that says that the repository has that content.
     pub fn membership(
         &self,
