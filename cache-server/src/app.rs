@@ -139,6 +139,7 @@ impl App {
             reloader,
             cache,
             patience: config.drain_timeout.into(),
+            scrub_interval: config.scrub_interval.into(),
         };
         Ok(Self {
             data_address,
@@ -160,6 +161,7 @@ struct Parts {
     reloader: Reloader,
     cache: Cache,
     patience: std::time::Duration,
+    scrub_interval: std::time::Duration,
 }
 
 impl Parts {
@@ -177,6 +179,7 @@ impl Parts {
             }
         });
         let making_room = tokio::spawn(self.cache.clone().keep_room(stop.clone()));
+        let scrubbing = tokio::spawn(self.cache.clone().scrub(self.scrub_interval, stop.clone()));
         let serving = tokio::spawn(self.server.run(self.patience));
         shutdown.await;
         tracing::info!("draining");
@@ -188,6 +191,7 @@ impl Parts {
         stop.cancel();
         let _ = reloading.await;
         let _ = making_room.await;
+        let _ = scrubbing.await;
         // A probe's idle connection must not hold up the end.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), administering).await;
         tracing::info!("ended");

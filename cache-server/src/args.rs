@@ -23,6 +23,14 @@ pub enum Command {
         /// As for `--config`.
         path: PathBuf,
     },
+    /// Compare all content of a store with its digests. Ends with 1 if some is wrong and was not repaired. A server may be running on it.
+    Fsck {
+        /// The store's directory.
+        store: PathBuf,
+        /// Move what is wrong to `quarantine/` in the store, so that it is fetched anew.
+        #[arg(long)]
+        repair: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Starts the server, or checks its configuration.
+//! Starts the server, or checks its configuration or its store.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Some(Command::Check { path }) => check(&path),
+        Some(Command::Fsck { store, repair }) => fsck(&store, repair),
         Some(Command::Run(run)) => serve(run.config.as_deref()),
         None => serve(arguments.run.config.as_deref()),
     };
@@ -38,6 +39,17 @@ fn check(path: &Path) -> anyhow::Result<()> {
         None => println!("there is no policy; the public registries would be served"),
     }
     Ok(())
+}
+
+fn fsck(store: &Path, repair: bool) -> anyhow::Result<()> {
+    let report = cache_server::fsck::run(store, repair)?;
+    if report.is_right() {
+        return Ok(());
+    }
+    let wrong = report.wrong;
+    Err(anyhow!(
+        "{wrong} wrong; run it with --repair to move them out of the way"
+    ))
 }
 
 fn serve(path: Option<&Path>) -> anyhow::Result<()> {

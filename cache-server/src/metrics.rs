@@ -32,6 +32,8 @@ pub struct Metrics {
     pub evicted_bytes: IntCounterVec,
     pub eviction_age: Histogram,
     pub manifests: IntGaugeVec,
+    pub scrubbed_bytes: IntCounter,
+    pub scrub_wrong: IntCounter,
     pub stale_served: IntCounterVec,
     pub connections: IntGauge,
 }
@@ -66,6 +68,8 @@ impl Metrics {
             evicted_bytes: of.counters("evicted_bytes_total", "Bytes removed from the store, by reason.", &["reason"])?,
             eviction_age: of.ages("eviction_age_seconds", "Time since the last use of what was removed from the store.")?,
             manifests: of.gauges("manifests", "Image manifests in the store, by state: complete, if everything that they refer to is there and they can be pulled without the upstream, or incomplete.", &["state"])?,
+            scrubbed_bytes: of.counter("scrub_bytes_total", "Bytes of stored content that were read to compare them with their digests.")?,
+            scrub_wrong: of.counter("scrub_corrupt_total", "Blobs and manifests that rotted on the disk, and were moved to quarantine.")?,
             store_write_failures: of.counter("store_write_failures_total", "Writes to the store that failed. Clients are then served without storing.")?,
             stale_served: of.counters("stale_served_total", "Tags answered with an old copy because the upstream failed or hung.", &["upstream"])?,
             connections: of.gauge("connections", "Open connections on the data port.")?,

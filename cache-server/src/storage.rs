@@ -9,6 +9,7 @@ pub mod recency;
 pub mod records;
 pub mod removal;
 pub mod temporary;
+pub mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use index::{Entry, Key, Kind};
 pub use records::TagRecord;
 pub use removal::StoredTag;
 pub use temporary::TemporaryBlob;
+pub use verify::Verdict;
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,8 @@ pub enum Error {
         "failed to open the store {path}: it is not empty and has no version file, so it is not a store"
     )]
     NotAStore { path: PathBuf },
+    #[error("failed to open the store {path}: it has no version file, so it is not a store")]
+    NoStore { path: PathBuf },
     #[error("failed to commit {digest}: the content's digest is {found}")]
     Mismatch { digest: String, found: String },
 }

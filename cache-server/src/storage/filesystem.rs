@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-
 use super::Error;
 use super::index::Index;
 use super::layout::Layout;
+use super::verify::open_unnoticed;
 use crate::clock::Clock;
 use crate::oci::Digest;
 
@@ -61,14 +59,35 @@ impl Store {
         for directory in [temporary, layout.blobs(), layout.repositories()] {
             fs::create_dir_all(&directory).map_err(Error::io("create", directory))?;
         }
+        // A new store counts as scrubbed. Only a hint is lost if it can't be written.
+        let scrubbed = layout.last_scrub();
+        if !scrubbed.exists() {
+            let _ = fs::write(&scrubbed, format!("{}\n", clock.now().0));
+        }
         sync_directory(root)?;
-        Ok(Self {
+        Ok(Self::new(layout, clock))
+    }
+
+    /// A store that another process may have open: nothing is made and nothing removed.
+    pub fn look_into(root: &Path, clock: Clock) -> Result<Self, Error> {
+        let layout = Layout::new(root);
+        if !layout.version().exists() {
+            return Err(Error::NoStore {
+                path: root.to_owned(),
+            });
+        }
+        check_version(&layout)?;
+        Ok(Self::new(layout, clock))
+    }
+
+    fn new(layout: Layout, clock: Clock) -> Self {
+        Self {
             layout,
             index: Index::default(),
             scanned: AtomicBool::new(false),
             clock,
             sequence: AtomicU64::new(0),
-        })
+        }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -78,10 +97,9 @@ impl Store {
     /// Committed content under that digest. Opening it is a use.
     pub fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
         let path = self.layout.blob(digest);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", path)(error)),
+        // The kernel would write down each use; the index does so for many at once.
+        let Some(file) = open_unnoticed(&path)? else {
+            return Ok(None);
         };
         let size = file.metadata().map_err(Error::io("examine", path))?.len();
         self.touch_open(digest, &file, size);
@@ -94,19 +112,8 @@ impl Store {
     /// Committed content as a whole, without counting as a use; `None` too if it is larger than `limit`.
     pub fn peek(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let path = self.layout.blob(digest);
-        let open = |flags| {
-            let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
-            rustix::fs::open(&path, flags, Mode::empty())
-        };
-        // Only the owner may leave the access time alone.
-        let opened = match open(OFlags::NOATIME) {
-            Err(Errno::PERM) => open(OFlags::empty()),
-            other => other,
-        };
-        let file = match opened {
-            Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Error::io("open", path)(errno.into())),
+        let Some(file) = open_unnoticed(&path)? else {
+            return Ok(None);
         };
         let size = file.metadata().map_err(Error::io("examine", &path))?.len();
         if size > limit {

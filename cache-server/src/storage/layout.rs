@@ -31,6 +31,15 @@ impl Layout {
         self.root.join("last-good-policy.yaml")
     }
 
+    pub fn last_scrub(&self) -> PathBuf {
+        self.root.join("last-scrub")
+    }
+
+    /// Content that was not what its name says.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
     }

@@ -10,7 +10,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 use super::Error;
 use super::filesystem::Store;
 use super::index::{Entry, Key, Kind, seconds};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::Digest;
 
 impl Store {
     /// Notes a use of content.
@@ -58,31 +58,20 @@ impl Store {
 
     /// Takes up what was there when the store was opened. Slow; meant for the background.
     pub fn scan(&self) -> Result<(), Error> {
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let root = self.layout().blobs().join(algorithm.as_str());
-            for directory in list(&root)? {
-                for entry in list(&directory.path())? {
-                    let name = entry.file_name();
-                    let digest = name.to_str().and_then(|hex| {
-                        Digest::parse(&format!("{}:{hex}", algorithm.as_str())).ok()
-                    });
-                    let (Some(digest), Ok(metadata)) = (digest, entry.metadata()) else {
-                        continue;
-                    };
-                    let used = metadata
-                        .accessed()
-                        .ok()
-                        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-                        .and_then(|time| u32::try_from(time.as_secs()).ok());
-                    self.index().insert(Entry {
-                        key: Key::from(&digest),
-                        size: metadata.len(),
-                        used: used.unwrap_or(0),
-                        kind: Kind::Blob,
-                    });
-                }
-            }
-        }
+        self.each_content(&mut |digest, metadata| {
+            let used = metadata
+                .accessed()
+                .ok()
+                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+                .and_then(|time| u32::try_from(time.as_secs()).ok());
+            self.index().insert(Entry {
+                key: Key::from(&digest),
+                size: metadata.len(),
+                used: used.unwrap_or(0),
+                kind: Kind::Blob,
+            });
+            Ok(true)
+        })?;
         self.each_repository(&mut |host, repository| {
             for digest in self.manifests(host, repository)? {
                 self.index().mark_manifest(&Key::from(&digest));

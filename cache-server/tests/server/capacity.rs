@@ -300,3 +300,26 @@ async fn an_image_counts_as_complete_while_all_of_it_is_there() {
     pull(&server, "a", "v1", &image).await;
     assert!(server.has_blob(&image.layers[0]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rots_on_the_disk_is_found_and_fetched_anew() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(200_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = start(&upstream, "").await;
+    get(&server, "a", &layer).await;
+    let file = crate::support::blob_path(&server.store(), &layer);
+    let mut rotten = bytes.clone();
+    rotten[100_000] ^= 1;
+    std::fs::write(&file, rotten).unwrap();
+    server.advance(8 * DAY);
+    eventually("the rot is found", || async {
+        server.metric("larder_scrub_corrupt_total").await == 1
+    })
+    .await;
+    eventually("it is taken away", || async { !file.exists() }).await;
+    let quarantined = server.store().join("quarantine").join(layer.hex());
+    assert!(quarantined.exists());
+    assert_eq!(get(&server, "a", &layer).await, "larder; fwd=miss; stored");
+    assert_eq!(get(&server, "a", &layer).await, "larder; hit");
+}

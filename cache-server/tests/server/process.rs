@@ -285,3 +285,40 @@ async fn a_full_disk_stops_neither_hits_nor_misses() {
     let last = Digest::of(Algorithm::Sha256, &blobs[7]);
     assert!(upstream.count(last.hex()) >= 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fsck_finds_a_flipped_byte_and_repairs_it() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(100_000, 1);
+    let digest = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{digest}");
+    let process = Process::start(directory.path(), &upstream);
+    assert_eq!(process.get(&path).await.unwrap().1, bytes);
+    let fsck = |more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("fsck").arg(&store).args(more).output().unwrap()
+    };
+    assert!(fsck(&[]).status.success());
+    let file = crate::support::blob_path(&store, &digest);
+    let mut rotten = bytes.clone();
+    rotten[7] ^= 0x80;
+    std::fs::write(&file, rotten).unwrap();
+    let found = fsck(&[]);
+    assert_eq!(found.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout),
+        format!("wrong: {digest}\n")
+    );
+    assert!(fsck(&["--repair"]).status.success() && !file.exists());
+    // The server that runs on it goes on.
+    assert_eq!(process.get(&path).await.unwrap().1, bytes);
+    assert!(fsck(&[]).status.success());
+    let nothing = Command::new(PROGRAM)
+        .arg("fsck")
+        .arg(directory.path())
+        .output();
+    assert_eq!(nothing.unwrap().status.code(), Some(1));
+}

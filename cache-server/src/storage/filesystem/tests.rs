@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Repository, Tag};
@@ -184,4 +186,82 @@ fn a_sweep_removes_records_of_what_is_gone_only() {
         })
         .unwrap();
     assert_eq!(seen, ["h.io/a/b"]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8),
+    Use(u8),
+    Evict(u8),
+    Quarantine(u8),
+    Advance,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..8_u8).prop_map(Step::Put),
+        2 => (0..8_u8).prop_map(Step::Use),
+        2 => (0..8_u8).prop_map(Step::Evict),
+        1 => (0..8_u8).prop_map(Step::Quarantine),
+        2 => Just(Step::Advance),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// The store does what a map of contents and last uses does.
+    #[test]
+    fn the_store_is_a_map_with_uses(steps in prop::collection::vec(step(), 1..30)) {
+        let root = tempfile::tempdir().unwrap();
+        let time = Arc::new(std::sync::atomic::AtomicI64::new(1_000_000));
+        let clock = Clock::Manual(time.clone());
+        let mut store = Store::open(root.path(), clock.clone()).unwrap();
+        let mut model = std::collections::BTreeMap::<u8, u32>::new();
+        let named = |number: u8| {
+            let content = vec![number; usize::from(number) + 1];
+            (digest(&content), content)
+        };
+        for step in steps {
+            let now = u32::try_from(time.load(Ordering::SeqCst) / 1000).unwrap();
+            match step {
+                Step::Put(number) => {
+                    let (name, content) = named(number);
+                    store.put(&name, &content).unwrap();
+                    model.entry(number).or_insert(now);
+                }
+                Step::Use(number) => {
+                    let (name, content) = named(number);
+                    let found = store.read(&name, 100).unwrap();
+                    let known = model.get_mut(&number).map(|used| *used = now);
+                    prop_assert_eq!(found, known.map(|()| content));
+                }
+                Step::Evict(number) => {
+                    let key = crate::storage::Key::from(&named(number).0);
+                    let freed = store.evict(&key, u32::MAX).unwrap();
+                    let known = model.remove(&number);
+                    prop_assert_eq!(freed, known.map(|_| u64::from(number) + 1));
+                }
+                Step::Quarantine(number) => {
+                    store.quarantine(&named(number).0).unwrap();
+                    model.remove(&number);
+                }
+                Step::Advance => {
+                    time.fetch_add(5_000, Ordering::SeqCst);
+                }
+                Step::Reopen => {
+                    store.write_uses();
+                    store = Store::open(root.path(), clock.clone()).unwrap();
+                    store.scan().unwrap();
+                }
+            }
+            let bytes: u64 = model.keys().map(|number| u64::from(*number) + 1).sum();
+            prop_assert_eq!((store.used(), store.index().count()), (bytes, model.len() as u64));
+            for (number, used) in &model {
+                let key = crate::storage::Key::from(&named(*number).0);
+                prop_assert_eq!(store.index().get(&key).map(|entry| entry.used), Some(*used));
+            }
+        }
+    }
 }
