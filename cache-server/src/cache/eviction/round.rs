@@ -220,7 +220,7 @@ fn remove_old_records(store: &Store, survey: &Survey) -> Result<(), storage::Err
 }
 
 /// Removes records of content that is gone, in every repository that speaks of it.
-fn sweep(store: &Store, touched: &HashSet<Key>) -> Result<(), storage::Error> {
+pub(crate) fn sweep(store: &Store, touched: &HashSet<Key>) -> Result<(), storage::Error> {
     store.each_repository(&mut |host, repository| {
         if !store.speaks_of(host, repository, touched)? {
             return Ok(());
