@@ -77,7 +77,8 @@ impl App {
         let config = options.static_config;
         let metrics = Arc::new(Metrics::new().map_err(Error::Metrics)?);
         let root = config.store.clone();
-        let store = blocking(move || Store::open(&root))
+        let clock = options.clock.clone();
+        let store = blocking(move || Store::open(&root, clock))
             .await?
             .map_err(Error::Store)
             .map(Arc::new)?;
@@ -110,6 +111,8 @@ impl App {
             status,
             metrics: metrics.clone(),
             store: store.clone(),
+            cache: cache.clone(),
+            token_file: config.admin_token_file.clone(),
             static_hash: config.hash(),
             draining: AtomicBool::new(false),
         });
@@ -124,9 +127,11 @@ impl App {
             drain: Drain::default(),
         };
         tracing::info!(%data_address, %admin_address, store = %config.store.display(), "serving on {data_address}");
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.scan() {
-                tracing::error!(%error, "failed to add up what the store holds");
+        let scanned = cache.clone();
+        tokio::task::spawn_blocking(move || match store.scan() {
+            Ok(()) => scanned.look_for_room(),
+            Err(error) => {
+                tracing::error!(%error, "failed to look through the store; nothing is evicted");
             }
         });
         let parts = Parts {
@@ -136,6 +141,7 @@ impl App {
             reloader,
             cache,
             patience: config.drain_timeout.into(),
+            scrub_interval: config.scrub_interval.into(),
         };
         Ok(Self {
             data_address,
@@ -157,6 +163,7 @@ struct Parts {
     reloader: Reloader,
     cache: Cache,
     patience: std::time::Duration,
+    scrub_interval: std::time::Duration,
 }
 
 impl Parts {
@@ -173,6 +180,8 @@ impl Parts {
                 tracing::error!(%error, "the admin port ended");
             }
         });
+        let making_room = tokio::spawn(self.cache.clone().keep_room(stop.clone()));
+        let scrubbing = tokio::spawn(self.cache.clone().scrub(self.scrub_interval, stop.clone()));
         let serving = tokio::spawn(self.server.run(self.patience));
         shutdown.await;
         tracing::info!("draining");
@@ -183,6 +192,8 @@ impl Parts {
         self.cache.stop().await;
         stop.cancel();
         let _ = reloading.await;
+        let _ = making_room.await;
+        let _ = scrubbing.await;
         // A probe's idle connection must not hold up the end.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), administering).await;
         tracing::info!("ended");

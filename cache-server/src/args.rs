@@ -23,6 +23,40 @@ pub enum Command {
         /// As for `--config`.
         path: PathBuf,
     },
+    /// Compare all content of a store with its digests. Ends with 1 if some is wrong and was not repaired. A server may be running on it.
+    Fsck {
+        /// The store's directory.
+        store: PathBuf,
+        /// Move what is wrong to `quarantine/` in the store, so that it is fetched anew.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// List the images in a running server's store, one JSON object a line.
+    Ls {
+        #[command(flatten)]
+        remote: Remote,
+        /// Only repositories that begin with it: `docker.io/library`.
+        #[arg(long, default_value = "")]
+        prefix: String,
+    },
+    /// Take an image out of a running server's store, with what no other image needs.
+    Purge {
+        #[command(flatten)]
+        remote: Remote,
+        /// `docker.io/library/alpine:3.20`, or with `@` and a digest, which removes that content in any case.
+        image: String,
+    },
+}
+
+/// A running server's admin port.
+#[derive(Debug, Args)]
+pub struct Remote {
+    /// The admin port: `http://127.0.0.1:5001`.
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// File with the token of the server's `adminTokenFile`.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod blob;
 pub mod byte_range;
 pub mod error;
+pub mod eviction;
 pub mod fill;
 pub mod flights;
 pub mod freshness;
@@ -17,6 +18,8 @@ pub mod manifest;
 mod manifest_store;
 pub mod memory;
 pub mod outcome;
+pub mod purge;
+mod scrub;
 pub mod tag;
 pub mod verified;
 mod writer;
@@ -55,6 +58,10 @@ pub struct Patience {
     pub negative: Duration,
     /// How long new content is passed through after a write to the store failed.
     pub write_failure: Duration,
+    /// How long content counts as in use after a client asked for it.
+    pub in_use: Duration,
+    /// How often the store is looked at without a reason.
+    pub upkeep: Duration,
 }
 
 impl Default for Patience {
@@ -63,6 +70,8 @@ impl Default for Patience {
             revalidation: Duration::from_millis(800),
             negative: Duration::from_secs(2),
             write_failure: Duration::from_secs(10),
+            in_use: Duration::from_secs(10),
+            upkeep: Duration::from_secs(30),
         }
     }
 }
@@ -107,6 +116,7 @@ struct State {
     negative: memory::Memory<String, Error>,
     /// When a write to the store last failed.
     write_failure: Mutex<Option<Moment>>,
+    room: eviction::Room,
     /// Runs what must outlive its client.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -126,6 +136,7 @@ impl Cache {
             manifests: flights::Flights::default(),
             negative: memory::Memory::default(),
             write_failure: Mutex::default(),
+            room: eviction::Room::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }))
@@ -134,6 +145,7 @@ impl Cache {
     /// Puts a policy in force. Requests that have begun keep the one they began with.
     pub fn install(&self, rules: Rules) {
         self.0.rules.store(Some(Arc::new(rules)));
+        self.look_for_room();
     }
 
     /// The policy in force.

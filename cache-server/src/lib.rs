@@ -25,6 +25,8 @@ pub mod admin;
 pub mod args;
 pub mod clock;
 pub mod config;
+pub mod fsck;
 pub mod metrics;
 pub mod reload;
+pub mod remote;
 pub mod telemetry;

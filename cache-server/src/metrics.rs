@@ -1,8 +1,8 @@
 //! All metrics of the server, in one registry. Leaf.
 
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Counters and gauges by the names in their help texts. Cheap to share behind an `Arc`.
@@ -24,7 +24,16 @@ pub struct Metrics {
     pub store_used: IntGauge,
     pub store_capacity: IntGauge,
     pub store_free: IntGauge,
+    pub store_max: IntGauge,
+    pub store_blobs: IntGauge,
     pub store_write_failures: IntCounter,
+    pub admission_stopped: IntGauge,
+    pub evictions: IntCounterVec,
+    pub evicted_bytes: IntCounterVec,
+    pub eviction_age: Histogram,
+    pub manifests: IntGaugeVec,
+    pub scrubbed_bytes: IntCounter,
+    pub scrub_wrong: IntCounter,
     pub stale_served: IntCounterVec,
     pub connections: IntGauge,
 }
@@ -42,7 +51,7 @@ impl Metrics {
             upstream_bytes: of.counters("upstream_bytes_total", "Bytes of bodies received from upstreams.", &["upstream"])?,
             upstream_requests: of.counters("upstream_requests_total", "Requests to upstreams, by status code or, if there was no answer, error.", &["upstream", "code"])?,
             fills_running: of.gauge("fills_running", "Blobs being fetched into the store.")?,
-            fills: of.counters("fills_total", "Ended fetches of blobs into the store, by result: stored, mismatch, upstream, store or dropped.", &["result"])?,
+            fills: of.counters("fills_total", "Ended fetches of blobs into the store, by result: stored, mismatch, upstream, store, full or dropped.", &["result"])?,
             digest_mismatches: of.counters("digest_mismatches_total", "Bodies from upstreams whose content was not what their digest says.", &["upstream"])?,
             time_to_first_byte: of.histogram("time_to_first_byte_seconds", "Time from the request's head to the answer's head, by what was done.", &["outcome"])?,
             policy: of.gauges("policy_info", "1 for the hash of the policy in force.", &["hash"])?,
@@ -52,6 +61,15 @@ impl Metrics {
             store_used: of.gauge("store_used_bytes", "Bytes of content in the store.")?,
             store_capacity: of.gauge("store_capacity_bytes", "Size of the store's filesystem.")?,
             store_free: of.gauge("store_free_bytes", "Bytes that can still be written to the store's filesystem.")?,
+            store_max: of.gauge("store_max_bytes", "Bytes of content that the store may hold.")?,
+            store_blobs: of.gauge("store_blobs", "Blobs and manifests in the store.")?,
+            admission_stopped: of.gauge("admission_stopped", "1 while what must be kept fills the store, and new content is passed through without storing.")?,
+            evictions: of.counters("evictions_total", "Blobs and manifests removed from the store, by reason: unused, superseded, capacity or disk.", &["reason"])?,
+            evicted_bytes: of.counters("evicted_bytes_total", "Bytes removed from the store, by reason.", &["reason"])?,
+            eviction_age: of.ages("eviction_age_seconds", "Time since the last use of what was removed from the store.")?,
+            manifests: of.gauges("manifests", "Image manifests in the store, by state: complete, if everything that they refer to is there and they can be pulled without the upstream, or incomplete.", &["state"])?,
+            scrubbed_bytes: of.counter("scrub_bytes_total", "Bytes of stored content that were read to compare them with their digests.")?,
+            scrub_wrong: of.counter("scrub_corrupt_total", "Blobs and manifests that rotted on the disk, and were moved to quarantine.")?,
             store_write_failures: of.counter("store_write_failures_total", "Writes to the store that failed. Clients are then served without storing.")?,
             stale_served: of.counters("stale_served_total", "Tags answered with an old copy because the upstream failed or hung.", &["upstream"])?,
             connections: of.gauge("connections", "Open connections on the data port.")?,
@@ -119,6 +137,24 @@ impl Family<'_> {
 
     fn real(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         self.add(Gauge::with_opts(options(name, help))?)
+    }
+
+    /// From minutes to months.
+    fn ages(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        let options = HistogramOpts::new(name, help)
+            .namespace("larder")
+            .buckets(vec![
+                60.0,
+                600.0,
+                3600.0,
+                21_600.0,
+                86_400.0,
+                259_200.0,
+                604_800.0,
+                2_592_000.0,
+                7_776_000.0,
+            ]);
+        self.add(Histogram::with_opts(options)?)
     }
 
     fn histogram(

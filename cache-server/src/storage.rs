@@ -1,17 +1,25 @@
-//! The store: content by digest, and small records by repository. The disk is the truth; there is no index beside it.
+//! The store: content by digest, and small records by repository. The disk is the truth; the index beside it is rebuilt at
+//! each start, and decides about nothing but room.
 //! All calls block; callers keep them off the async workers. Never imports `upstream`.
 
 pub mod filesystem;
+pub mod index;
 pub mod layout;
+pub mod recency;
 pub mod records;
+pub mod removal;
 pub mod temporary;
+pub mod verify;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use filesystem::{Store, StoredBlob};
+pub use index::{Entry, Key, Kind};
 pub use records::TagRecord;
+pub use removal::StoredTag;
 pub use temporary::TemporaryBlob;
+pub use verify::Verdict;
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +39,24 @@ pub enum Error {
         "failed to open the store {path}: it is not empty and has no version file, so it is not a store"
     )]
     NotAStore { path: PathBuf },
+    #[error("failed to open the store {path}: it has no version file, so it is not a store")]
+    NoStore { path: PathBuf },
     #[error("failed to commit {digest}: the content's digest is {found}")]
     Mismatch { digest: String, found: String },
 }
 
 impl Error {
+    /// Whether it failed for want of room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -35,6 +35,7 @@ pub struct CachePolicySpec {
 /// What to do with the requests that match.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.retention) || self.action == 'Cache'", "retention belongs to the action Cache: remove retention, or set action to Cache"))]
 #[x_kube(validation = ("!has(self.freshness) || self.action == 'Cache'", "freshness belongs to the action Cache: remove freshness, or set action to Cache"))]
 pub struct RuleSpec {
     /// Stands in messages, metrics and logs; unique within the policy. Default: the rule's number, from 1.
@@ -51,6 +52,29 @@ pub struct RuleSpec {
     /// How long the tags that this rule matches are answered without asking the upstream. Default: the cache's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freshness: Option<FreshnessSpec>,
+    /// What is kept of what this rule matches. Default: everything, until the cache needs room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSpec>,
+}
+
+/// What is kept. It holds for what is stored already, too. A rule with `match.tags` speaks of the images with such a tag, and of all that they consist of.
+/// What several images share is kept as long as one of them.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.pin) || !self.pin || (!has(self.unusedFor) && !has(self.keepNewest))", "retention: what is pinned is never removed: remove pin, or remove unusedFor and keepNewest"))]
+pub struct RetentionSpec {
+    /// Images that were not pulled for so long are removed: `30d`. Default: none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32))]
+    #[x_kube(validation = ("self.matches('^([1-9][0-9]*d)?([1-9][0-9]*h)?([1-9][0-9]*m)?([1-9][0-9]*s)?$')", "unusedFor: write whole numbers with units from large to small: 12h, 30d"))]
+    pub unused_for: Option<String>,
+    /// Number of tags that are kept of each repository: those whose content came from the upstream last. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_newest: Option<u32>,
+    /// Never remove it to make room. If pinned images alone fill the cache, other images are passed through without being kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pin: bool,
 }
 
 /// All that is said must match; what is not said matches everything.

@@ -1,5 +1,6 @@
 //! `policy.yaml`: what a cache server serves, from where and for how long. A change is live within a second of its arrival.
 
+mod capacity;
 mod check;
 mod decide;
 
@@ -11,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::values::{Duration, Endpoint, RegistryHost, RepositoryGlob, RepositoryPrefix, TagGlob};
 
+pub use capacity::{Capacity, Retention};
 pub use check::Error;
-pub use decide::{Decision, Decisions, Subject};
+pub use decide::{Decision, Decisions, Kept, Subject};
 
 /// The version of the file's format that this build reads and writes.
 pub const FORMAT: u32 = 1;
@@ -22,7 +24,7 @@ pub const MAXIMUM_UPSTREAMS: usize = 64;
 /// Most rules of one cache, over all its policies.
 pub const MAXIMUM_RULES: usize = 1024;
 
-/// Everything hot: upstreams and rules.
+/// Everything hot: upstreams, rules and capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {
@@ -43,6 +45,9 @@ pub struct Policy {
     /// Freshness of tags where the matching rule says nothing else.
     #[serde(default)]
     pub freshness: Freshness,
+    /// How much is kept.
+    #[serde(default, skip_serializing_if = "Capacity::is_default")]
+    pub capacity: Capacity,
 }
 
 /// A registry to pull from.
@@ -92,6 +97,9 @@ pub struct Rule {
     /// Freshness of the tags that this rule matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freshness: Option<Freshness>,
+    /// What is kept of what this rule matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
 }
 
 /// What is done with a request.
@@ -157,6 +165,7 @@ impl Policy {
             rules: Vec::new(),
             default_action: Action::Cache,
             freshness: Freshness::default(),
+            capacity: Capacity::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `RegistryCache`: where and how a cache runs.
 
+mod capacity;
 mod monitoring;
 mod placement;
 mod status;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use crate::cache_policy::FreshnessSpec;
 use crate::policy::Action;
 
+pub use capacity::CapacitySpec;
 pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
 pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
@@ -71,6 +73,9 @@ pub struct RegistryCacheSpec {
     pub replicas: i32,
     /// Where the content is kept.
     pub storage: StorageSpec,
+    /// How much is kept. A change is live within two seconds, and restarts nothing.
+    #[serde(default)]
+    pub capacity: CapacitySpec,
     /// The Service that clients use.
     #[serde(default)]
     pub service: ServiceSpec,

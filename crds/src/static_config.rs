@@ -29,6 +29,23 @@ pub struct StaticConfig {
     pub log_format: LogFormat,
     /// Whether each request gets a log line.
     pub access_log: bool,
+    /// Time in which all stored content is compared with its digests once, slowly. Default 7d; 0s: never.
+    #[serde(skip_serializing_if = "is_scrub_interval")]
+    pub scrub_interval: Duration,
+    /// File with the token that `ls` and `purge` on the admin port need. Default: nobody may use them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+const SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
+
+/// Whether it is the default, which is not written: what is not said must not change the hash.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
+fn is_scrub_interval(interval: &Duration) -> bool {
+    *interval == SCRUB_INTERVAL
 }
 
 /// Form of the log.
@@ -50,6 +67,8 @@ impl Default for StaticConfig {
             drain_timeout: Duration::from_secs(30),
             log_format: LogFormat::Text,
             access_log: true,
+            scrub_interval: SCRUB_INTERVAL,
+            admin_token_file: None,
         }
     }
 }

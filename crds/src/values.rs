@@ -1,11 +1,13 @@
 //! Checked values: each is parsed once, and can't be wrong afterwards.
 
+mod byte_size;
 mod duration;
 mod endpoint;
 mod glob;
 mod registry_host;
 mod repository_prefix;
 
+pub use byte_size::ByteSize;
 pub use duration::Duration;
 pub use endpoint::Endpoint;
 pub use glob::{RepositoryGlob, TagGlob};

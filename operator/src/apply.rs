@@ -2,7 +2,6 @@
 
 pub mod claims;
 pub mod difference;
-mod quantity;
 
 use std::collections::BTreeSet;
 

@@ -32,6 +32,7 @@ pub mod context;
 pub mod metrics;
 pub mod monitoring_api;
 pub mod publish;
+mod quantity;
 pub mod retry;
 pub mod run;
 pub mod watches;

@@ -3,6 +3,7 @@
 //! A policy that can't be resolved never turns into "allow all": the last policy that could stays in force, and where
 //! there is none, nothing is rendered.
 
+mod capacity;
 mod last_good;
 mod policies;
 mod problem;
@@ -166,6 +167,10 @@ fn declared(
         });
         policy::Freshness::default()
     });
+    let capacity = capacity::capacity(spec).unwrap_or_else(|more| {
+        problems.extend(more);
+        policy::Capacity::default()
+    });
     let default_upstream = upstreams::default_upstream(spec, upstreams).unwrap_or_else(|problem| {
         problems.push(problem);
         None
@@ -180,6 +185,7 @@ fn declared(
         rules: merged,
         default_action: spec.default_action,
         freshness,
+        capacity,
     };
     // The server reads the text, so the text is what is checked.
     Policy::parse(&policy.to_yaml()).map_err(|error| {

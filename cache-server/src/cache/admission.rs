@@ -2,13 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crds::policy::{Action, Decisions, Policy, Subject};
+use crds::policy::{Action, Capacity, Decisions, Kept, Policy, Subject};
 use crds::values::RegistryHost;
 
 use super::freshness::Lifetime;
 use crate::oci::{Repository, Tag};
 use crate::upstream::Upstream;
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Which registries may be asked, and what is done with each request.
 #[derive(Debug)]
@@ -16,6 +19,9 @@ pub struct Rules {
     decisions: Decisions,
     upstreams: HashMap<RegistryHost, Arc<Upstream>>,
     hosts: Arc<Hosts>,
+    capacity: Capacity,
+    /// Tells these rules from all others of this process.
+    number: u64,
 }
 
 /// The names that a request can mean.
@@ -47,6 +53,8 @@ impl Rules {
                 default: policy.default_upstream.clone(),
             }),
             upstreams,
+            capacity: policy.capacity.clone(),
+            number: COUNTER.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -56,6 +64,48 @@ impl Rules {
 
     pub fn upstream(&self, host: &RegistryHost) -> Option<Arc<Upstream>> {
         self.upstreams.get(host).cloned()
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// Bytes that the store may hold, on a filesystem of that size.
+    pub fn maximum(&self, filesystem: u64) -> u64 {
+        let tenths = filesystem / 10 * 9;
+        self.capacity
+            .max_size
+            .map_or(tenths, crds::values::ByteSize::as_bytes)
+    }
+
+    /// Bytes that must stay free on the filesystem.
+    pub fn minimum_free(&self) -> u64 {
+        self.capacity
+            .min_free
+            .map_or(0, crds::values::ByteSize::as_bytes)
+    }
+
+    /// Whether any rule says what is kept.
+    pub fn retain(&self) -> bool {
+        self.decisions.retain()
+    }
+
+    /// What is kept of content in the store; `None`: no rule speaks of it.
+    pub fn kept(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        tag: Option<&Tag>,
+    ) -> Option<Kept<'_>> {
+        self.decisions.kept(Subject {
+            upstream: host,
+            repository: repository.as_str(),
+            tag: tag.map(Tag::as_str),
+        })
     }
 
     pub fn decide(

@@ -57,7 +57,7 @@ impl Cache {
             let (fill, first) = match self.running_fill(&request.digest) {
                 Some(fill) => (fill, false),
                 // A part alone is not worth the whole.
-                None if !whole || self.store_is_broken() => {
+                None if !whole || self.store_is_broken() || self.admission_is_stopped() => {
                     return self.pass_blob(&origin, request, CacheOutcome::Bypass).await;
                 }
                 None => self.fill(&origin, &request.digest),
@@ -149,7 +149,7 @@ impl Cache {
             Ok(Start::Reading(head, size)) => (head, size),
             Ok(Start::LookAgain) => return Ok(None),
             Err(Error::Upstream(_)) if !same_place => return Ok(None),
-            Err(Error::Store(_)) => {
+            Err(Error::Store(_) | Error::Full) => {
                 let outcome = CacheOutcome::Bypass;
                 return self.pass_blob(origin, request, outcome).await.map(Some);
             }

@@ -50,6 +50,8 @@ pub enum Error {
     Range { size: u64 },
     #[error("{0}")]
     Store(Arc<storage::Error>),
+    #[error("failed to store it: what must be kept leaves no room")]
+    Full,
     #[error("failed to get an answer in the time that a client with a copy waits")]
     Slow,
     /// A task went away without an answer: the process is ending, or a bug.
@@ -82,7 +84,7 @@ impl Error {
             | Self::Mismatch { .. }
             | Self::NotAManifest { .. } => ErrorKind::BadAnswer,
             Self::Upstream(_) | Self::Slow => ErrorKind::Unavailable,
-            Self::Store(_) | Self::Gone => ErrorKind::Internal,
+            Self::Store(_) | Self::Full | Self::Gone => ErrorKind::Internal,
         }
     }
 }

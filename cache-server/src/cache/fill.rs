@@ -151,6 +151,7 @@ async fn run(registration: Registration, origin: Origin, progress: watch::Sender
         End::AlreadyThere | End::Failed(Error::Gone) => "dropped",
         End::Failed(Error::Mismatch { .. }) => "mismatch",
         End::Failed(Error::Upstream(_)) => "upstream",
+        End::Failed(Error::Full) => "full",
         End::Failed(_) => "store",
     };
     cache.0.metrics.fills.with_label_values(&[result]).inc();
@@ -173,8 +174,14 @@ async fn fetch(
             Some(_) => Ok(None),
             None => store.begin().map(Some),
         })
-        .await
-        .inspect_err(|error| cache.note_write_failure(error))?;
+        .await;
+    let begun = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            cache.after_write_failure(&error, 0).await;
+            return Err(error);
+        }
+    };
     let Some(blob) = begun else {
         return Ok(End::AlreadyThere);
     };
@@ -185,6 +192,9 @@ async fn fetch(
     )
     .await
     .map_err(Error::Upstream)?;
+    let length = stream.length().unwrap_or(0);
+    let _reservation = cache.reserve(length).await.ok_or(Error::Full)?;
+    let blob = set_aside(cache, blob, length).await?;
     progress.send_modify(|progress| {
         progress.head = Some(Head {
             file: blob.file(),
@@ -192,6 +202,31 @@ async fn fetch(
         });
     });
     copy(cache, origin, digest, stream, blob, progress).await
+}
+
+/// Takes the disk's room before anybody is promised the body. A full disk gets one round of eviction.
+async fn set_aside(
+    cache: &Cache,
+    mut blob: TemporaryBlob,
+    size: u64,
+) -> Result<TemporaryBlob, Error> {
+    let mut again = true;
+    loop {
+        let result;
+        (blob, result) = cache
+            .blocking(move |_| {
+                let result = blob.set_aside(size);
+                Ok((blob, result))
+            })
+            .await?;
+        let Err(error) = result.map_err(Error::store) else {
+            return Ok(blob);
+        };
+        cache.after_write_failure(&error, size).await;
+        if !std::mem::take(&mut again) || cache.store_is_broken() {
+            return Err(error);
+        }
+    }
 }
 
 /// Moves the body through a bounded channel to the thread that writes and hashes.
@@ -203,6 +238,7 @@ async fn copy(
     blob: TemporaryBlob,
     progress: &Arc<watch::Sender<Progress>>,
 ) -> Result<End, Error> {
+    let length = stream.length().unwrap_or(0);
     let (sender, receiver) = writer::channel();
     let job = writer::Job {
         store: cache.0.store.clone(),
@@ -239,8 +275,9 @@ async fn copy(
         (_, Some(error)) => Err(Error::Upstream(error)),
         (Ok(Err(WriteError::Mismatch)), None) => Err(cache.count_mismatch(origin, digest)),
         (Ok(Err(WriteError::Store(error))), None) => {
-            cache.note_write_failure(&error);
-            Err(Error::store(error))
+            let error = Error::store(error);
+            cache.after_write_failure(&error, length).await;
+            Err(error)
         }
         (Ok(Err(WriteError::GivenUp)) | Err(_), None) => Err(Error::Gone),
     }

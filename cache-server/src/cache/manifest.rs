@@ -218,6 +218,10 @@ impl Cache {
         if self.store_is_broken() {
             return;
         }
+        let size = stored.content.len() as u64;
+        let Some(_reservation) = self.reserve(size).await else {
+            return;
+        };
         let (host, repository, stored) = (
             origin.host().clone(),
             origin.repository.clone(),
@@ -227,7 +231,7 @@ impl Cache {
             .blocking(move |store| keep(store, &host, &repository, &stored))
             .await;
         if let Err(error) = kept {
-            self.note_write_failure(&error);
+            self.after_write_failure(&error, size).await;
         }
     }
 

@@ -102,6 +102,7 @@ impl Cache {
                     return Ok(None);
                 };
                 if head {
+                    store.touch(&record.digest);
                     return Ok(Some((record, None)));
                 }
                 let media_type = store.manifest_type(&host, &repository, &record.digest)?;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fill::Progress;
 use crate::oci::{Digest, Hasher, Repository};
-use crate::storage::{self, Store, TemporaryBlob};
+use crate::storage::{self, Kind, Store, TemporaryBlob};
 
 /// Pieces on their way from the upstream to the disk; a slow disk slows the upstream down.
 const WAITING: usize = 16;
@@ -67,7 +67,7 @@ impl Job {
             return Err(WriteError::Mismatch);
         }
         self.store
-            .commit(self.blob, &self.digest, offset)
+            .commit(self.blob, &self.digest, offset, Kind::Blob)
             .and_then(|()| {
                 self.store
                     .add_member(&self.host, &self.repository, &self.digest)

@@ -76,6 +76,13 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The digest with that value. The caller gives as many bytes as the algorithm has.
+    pub(crate) fn from_bytes(algorithm: Algorithm, value: &[u8]) -> Self {
+        let hex = hex(value);
+        debug_assert_eq!(hex.len(), algorithm.digits());
+        Self { algorithm, hex }
+    }
+
     /// Whether this is the name of `bytes`.
     pub fn names(&self, bytes: &[u8]) -> bool {
         Self::of(self.algorithm, bytes) == *self

@@ -11,6 +11,8 @@ pub struct Manifest {
     pub media_type: String,
     /// Config, layers and child manifests, in the document's order.
     pub references: Vec<Digest>,
+    /// Whether it refers to manifests instead of content.
+    pub is_index: bool,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +59,7 @@ impl Manifest {
         Ok(Self {
             media_type,
             references,
+            is_index: index,
         })
     }
 }

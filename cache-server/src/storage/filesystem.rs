@@ -5,11 +5,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Error;
+use super::index::Index;
 use super::layout::Layout;
+use super::verify::open_unnoticed;
+use crate::clock::Clock;
 use crate::oci::Digest;
 
 /// Content of the version file.
@@ -19,10 +21,12 @@ pub const VERSION: &str = "larder-store 1";
 #[derive(Debug)]
 pub struct Store {
     layout: Layout,
-    used: AtomicU64,
+    index: Index,
+    /// Whether the scan is over.
+    pub(super) scanned: AtomicBool,
+    clock: Clock,
     /// Makes names in `tmp/` unique within this process.
     sequence: AtomicU64,
-    opened: SystemTime,
 }
 
 /// Committed content, open for reading. It stays readable when it is evicted.
@@ -41,7 +45,7 @@ pub struct Space {
 
 impl Store {
     /// Opens or makes a store, and removes what a crash left unfinished.
-    pub fn open(root: &Path) -> Result<Self, Error> {
+    pub fn open(root: &Path, clock: Clock) -> Result<Self, Error> {
         let layout = Layout::new(root);
         fs::create_dir_all(root).map_err(Error::io("create", root))?;
         check_version(&layout)?;
@@ -55,32 +59,70 @@ impl Store {
         for directory in [temporary, layout.blobs(), layout.repositories()] {
             fs::create_dir_all(&directory).map_err(Error::io("create", directory))?;
         }
+        // A new store counts as scrubbed. Only a hint is lost if it can't be written.
+        let scrubbed = layout.last_scrub();
+        if !scrubbed.exists() {
+            let _ = fs::write(&scrubbed, format!("{}\n", clock.now().0));
+        }
         sync_directory(root)?;
-        Ok(Self {
+        Ok(Self::new(layout, clock))
+    }
+
+    /// A store that another process may have open: nothing is made and nothing removed.
+    pub fn look_into(root: &Path, clock: Clock) -> Result<Self, Error> {
+        let layout = Layout::new(root);
+        if !layout.version().exists() {
+            return Err(Error::NoStore {
+                path: root.to_owned(),
+            });
+        }
+        check_version(&layout)?;
+        Ok(Self::new(layout, clock))
+    }
+
+    fn new(layout: Layout, clock: Clock) -> Self {
+        Self {
             layout,
-            used: AtomicU64::new(0),
+            index: Index::default(),
+            scanned: AtomicBool::new(false),
+            clock,
             sequence: AtomicU64::new(0),
-            opened: SystemTime::now(),
-        })
+        }
     }
 
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Committed content under that digest.
+    /// Committed content under that digest. Opening it is a use.
     pub fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
         let path = self.layout.blob(digest);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", path)(error)),
+        // The kernel would write down each use; the index does so for many at once.
+        let Some(file) = open_unnoticed(&path)? else {
+            return Ok(None);
         };
         let size = file.metadata().map_err(Error::io("examine", path))?.len();
+        self.touch_open(digest, &file, size);
         Ok(Some(StoredBlob {
             file: Arc::new(file),
             size,
         }))
+    }
+
+    /// Committed content as a whole, without counting as a use; `None` too if it is larger than `limit`.
+    pub fn peek(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.layout.blob(digest);
+        let Some(file) = open_unnoticed(&path)? else {
+            return Ok(None);
+        };
+        let size = file.metadata().map_err(Error::io("examine", &path))?.len();
+        if size > limit {
+            return Ok(None);
+        }
+        let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
+        file.read_exact_at(&mut content, 0)
+            .map_err(Error::io("read", path))?;
+        Ok(Some(content))
     }
 
     /// Committed content as a whole; `None` too if it is larger than `limit`.
@@ -97,27 +139,16 @@ impl Store {
 
     /// Bytes of committed content.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.index.bytes()
     }
 
-    /// Adds up what was there when the store was opened. Slow; meant for the background.
-    pub fn scan(&self) -> Result<(), Error> {
-        let root = self.layout.blobs();
-        let mut directories = vec![root];
-        while let Some(directory) = directories.pop() {
-            let entries = fs::read_dir(&directory).map_err(Error::io("list", &directory))?;
-            for entry in entries.flatten() {
-                let Ok(metadata) = entry.metadata() else {
-                    continue;
-                };
-                if metadata.is_dir() {
-                    directories.push(entry.path());
-                } else if metadata.modified().is_ok_and(|time| time < self.opened) {
-                    self.used.fetch_add(metadata.len(), Ordering::Relaxed);
-                }
-            }
-        }
-        Ok(())
+    /// What is known of the content.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub fn space(&self) -> Result<Space, Error> {
@@ -128,11 +159,6 @@ impl Store {
             capacity: statistics.f_blocks * statistics.f_frsize,
             free: statistics.f_bavail * statistics.f_frsize,
         })
-    }
-
-    pub(super) fn count(&self, added: u64, replaced: u64) {
-        self.used.fetch_add(added, Ordering::Relaxed);
-        self.used.fetch_sub(replaced.min(added), Ordering::Relaxed);
     }
 
     pub(super) fn temporary_path(&self) -> PathBuf {

@@ -31,6 +31,15 @@ impl Layout {
         self.root.join("last-good-policy.yaml")
     }
 
+    pub fn last_scrub(&self) -> PathBuf {
+        self.root.join("last-scrub")
+    }
+
+    /// Content that was not what its name says.
+    pub fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
     }
@@ -67,6 +76,18 @@ impl Layout {
         digest: &Digest,
     ) -> PathBuf {
         by_digest(self.repository(host, repository), "_manifests", digest)
+    }
+
+    pub fn manifest_records(&self, host: &RegistryHost, repository: &Repository) -> PathBuf {
+        self.repository(host, repository).join("_manifests")
+    }
+
+    pub fn memberships(&self, host: &RegistryHost, repository: &Repository) -> PathBuf {
+        self.repository(host, repository).join("_blobs")
+    }
+
+    pub fn tag_records(&self, host: &RegistryHost, repository: &Repository) -> PathBuf {
+        self.repository(host, repository).join("_tags")
     }
 
     /// Empty file that says that the repository has that content.

@@ -128,6 +128,17 @@ impl Store {
         self.replace(&self.layout().last_good_policy(), text.as_bytes())
     }
 
+    /// When all content was last read and compared; `None` if never or if it can't be told.
+    pub fn last_scrub(&self) -> Result<Option<Moment>, Error> {
+        let text = read_text(&self.layout().last_scrub())?;
+        Ok(text.and_then(|text| text.trim().parse().ok()).map(Moment))
+    }
+
+    pub fn put_last_scrub(&self, moment: Moment) -> Result<(), Error> {
+        let text = format!("{}\n", moment.0);
+        self.replace(&self.layout().last_scrub(), text.as_bytes())
+    }
+
     /// Writes a whole file so that after a crash it is the old one or the new one.
     fn replace(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let temporary = self.temporary_path();

@@ -5,8 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 use super::Error;
 use super::filesystem::{Store, make_directory, sync_directory};
+use super::index::{Entry, Key, Kind, seconds};
+use super::recency::access_time;
 use crate::oci::Digest;
 
 /// An uncommitted file. Dropping it removes it; open handles go on reading.
@@ -32,7 +37,13 @@ impl Store {
     }
 
     /// Makes the content durable and visible under its digest. The caller has checked the digest.
-    pub fn commit(&self, mut blob: TemporaryBlob, digest: &Digest, size: u64) -> Result<(), Error> {
+    pub fn commit(
+        &self,
+        mut blob: TemporaryBlob,
+        digest: &Digest,
+        size: u64,
+        kind: Kind,
+    ) -> Result<(), Error> {
         let Some(path) = blob.path.take() else {
             return Ok(());
         };
@@ -45,9 +56,15 @@ impl Store {
             .map_err(Error::io("sync", &path))
             .and_then(|()| make_directory(&directory))
             .and_then(|()| {
-                let replaced = fs::metadata(&target).map_or(0, |metadata| metadata.len());
+                let used = seconds(self.clock().now());
+                let _ = rustix::fs::futimens(&blob.file, &access_time(used));
                 fs::rename(&path, &target).map_err(Error::io("rename to", &target))?;
-                self.count(size, replaced);
+                self.index().insert(Entry {
+                    key: Key::from(digest),
+                    size,
+                    used,
+                    kind,
+                });
                 sync_directory(&directory)
             });
         if moved.is_err() {
@@ -56,14 +73,15 @@ impl Store {
         moved
     }
 
-    /// Stores content that is whole in memory, under the digest that the caller has checked.
+    /// Stores a manifest, which is whole in memory, under the digest that the caller has checked.
     pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<(), Error> {
         if self.layout().blob(digest).exists() {
+            self.index().mark_manifest(&Key::from(digest));
             return Ok(());
         }
         let blob = self.begin()?;
         blob.write_at(content, 0)?;
-        self.commit(blob, digest, content.len() as u64)
+        self.commit(blob, digest, content.len() as u64, Kind::Manifest)
     }
 }
 
@@ -71,6 +89,22 @@ impl TemporaryBlob {
     /// For readers. They must not read beyond what was written.
     pub fn file(&self) -> Arc<File> {
         self.file.clone()
+    }
+
+    /// Sets the room aside that the content will need, so that a full disk is known before anybody was promised it.
+    pub fn set_aside(&self, size: u64) -> Result<(), Error> {
+        if size == 0 {
+            return Ok(());
+        }
+        let done = rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, size);
+        match done {
+            // Some filesystems can't; writing will show.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(errno) => Err(Error::io(
+                "set room aside for",
+                self.path.clone().unwrap_or_default(),
+            )(errno.into())),
+        }
     }
 
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {

@@ -9,8 +9,10 @@
 
 mod support;
 
+mod capacity;
 mod faults;
 mod lifecycle;
+mod operations;
 mod policy;
 mod process;
 mod pull;

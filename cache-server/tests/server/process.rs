@@ -75,10 +75,19 @@ impl Process {
         Self::start_by(Command::new(PROGRAM), directory, upstream)
     }
 
-    fn start_by(mut command: Command, directory: &Path, upstream: &FakeUpstream) -> Self {
+    fn start_by(command: Command, directory: &Path, upstream: &FakeUpstream) -> Self {
+        Self::start_with(command, directory, upstream, "")
+    }
+
+    fn start_with(
+        mut command: Command,
+        directory: &Path,
+        upstream: &FakeUpstream,
+        tail: &str,
+    ) -> Self {
         let config = directory.join("config.yaml");
         let text = format!(
-            "server:\n  dataListen: 127.0.0.1:0\n  adminListen: 127.0.0.1:0\n  store: {}\n  logFormat: Json\npolicy:\n  upstreams: [{{host: r.test, endpoints: [\"{}\"]}}]\n  defaultUpstream: r.test\n",
+            "server:\n  dataListen: 127.0.0.1:0\n  adminListen: 127.0.0.1:0\n  store: {}\n  logFormat: Json\npolicy:\n  upstreams: [{{host: r.test, endpoints: [\"{}\"]}}]\n  defaultUpstream: r.test\n{tail}",
             directory.join("store").display(),
             upstream.endpoint()
         );
@@ -242,4 +251,74 @@ async fn a_disk_that_fills_up_breaks_one_body_and_stops_no_pull() {
     let process = Process::start(directory.path(), &upstream);
     assert_eq!(process.get(&path).await.unwrap().1, bytes);
     assert_eq!(all_is_right(&store), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_neither_hits_nor_misses() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start().await;
+    let store = directory.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    // A disk of four megabytes that nobody else sees.
+    let mut limited = Command::new("unshare");
+    limited.args(["--map-root-user", "--mount", "bash", "-c"]);
+    limited.arg("mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"");
+    limited.arg(&store).arg(PROGRAM);
+    let process = Process::start_with(
+        limited,
+        directory.path(),
+        &upstream,
+        "  capacity: {maxSize: 64Mi}\n",
+    );
+    let blobs: Vec<_> = (0..8).map(|seed| content(1_000_000, seed)).collect();
+    for round in 0..2 {
+        for bytes in &blobs {
+            let path = format!("/v2/a/blobs/{}", upstream.blob("a", bytes.clone()));
+            let (status, body) = process.get(&path).await.unwrap();
+            assert!(status == 200 && body == *bytes, "round {round}");
+        }
+    }
+    // The first ones were stored, and asked for once.
+    let first = Digest::of(Algorithm::Sha256, &blobs[0]);
+    assert_eq!(upstream.count(first.hex()), 1);
+    let last = Digest::of(Algorithm::Sha256, &blobs[7]);
+    assert!(upstream.count(last.hex()) >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fsck_finds_a_flipped_byte_and_repairs_it() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(100_000, 1);
+    let digest = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{digest}");
+    let process = Process::start(directory.path(), &upstream);
+    assert_eq!(process.get(&path).await.unwrap().1, bytes);
+    let fsck = |more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("fsck").arg(&store).args(more).output().unwrap()
+    };
+    assert!(fsck(&[]).status.success());
+    let file = crate::support::blob_path(&store, &digest);
+    let mut rotten = bytes.clone();
+    rotten[7] ^= 0x80;
+    std::fs::write(&file, rotten).unwrap();
+    let found = fsck(&[]);
+    assert_eq!(found.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout),
+        format!("wrong: {digest}\n")
+    );
+    assert!(fsck(&["--repair"]).status.success() && !file.exists());
+    // The server that runs on it goes on.
+    assert_eq!(process.get(&path).await.unwrap().1, bytes);
+    assert!(fsck(&[]).status.success());
+    let nothing = Command::new(PROGRAM)
+        .arg("fsck")
+        .arg(directory.path())
+        .output();
+    assert_eq!(nothing.unwrap().status.code(), Some(1));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, FORMAT, MAXIMUM_RULES, MAXIMUM_UPSTREAMS, Policy};
+use super::{Action, FORMAT, MAXIMUM_RULES, MAXIMUM_UPSTREAMS, Policy, Rule};
 use crate::values::RegistryHost;
 
 /// Why a `policy.yaml` is refused.
@@ -34,6 +34,24 @@ pub enum Error {
         "failed to take the policy: the rule {rule:?} sets freshness, which only the action Cache has, but its action is {action:?}"
     )]
     FreshnessWithoutCache { rule: String, action: Action },
+    #[error(
+        "failed to take the policy: the rule {rule:?} sets retention, which only the action Cache has, but its action is {action:?}"
+    )]
+    RetentionWithoutCache { rule: String, action: Action },
+    #[error(
+        "failed to take the policy: the rule {rule:?} sets pin beside unusedFor or keepNewest; what is pinned is never removed"
+    )]
+    PinWithLimits { rule: String },
+    #[error(
+        "failed to take the policy: the rule {rule:?} has a retention of nothing; write unusedFor of a second and keepNewest of 1 at least"
+    )]
+    RetentionOfNothing { rule: String },
+    #[error(
+        "failed to take the policy: the watermarks are {low} (low) and {high} (high); write percents from 1 to 100, the low one below the high one"
+    )]
+    Watermarks { low: u8, high: u8 },
+    #[error("failed to take the policy: capacity.maxSize is 0; write a size, or leave it out")]
+    NoCapacity,
 }
 
 impl Policy {
@@ -67,7 +85,23 @@ impl Policy {
         {
             return Err(Error::UnknownDefault { host: host.clone() });
         }
+        self.check_capacity()?;
         self.check_rules(&hosts)
+    }
+
+    fn check_capacity(&self) -> Result<(), Error> {
+        let (low, high) = (self.capacity.low_watermark, self.capacity.high_watermark);
+        if low == 0 || low >= high || high > 100 {
+            return Err(Error::Watermarks { low, high });
+        }
+        let size = self
+            .capacity
+            .max_size
+            .map(crate::values::ByteSize::as_bytes);
+        if size == Some(0) {
+            return Err(Error::NoCapacity);
+        }
+        Ok(())
     }
 
     fn check_rules(&self, hosts: &BTreeSet<&RegistryHost>) -> Result<(), Error> {
@@ -95,7 +129,29 @@ impl Policy {
                     action: rule.action,
                 });
             }
+            check_retention(rule)?;
         }
         Ok(())
     }
+}
+
+fn check_retention(rule: &Rule) -> Result<(), Error> {
+    let Some(retention) = &rule.retention else {
+        return Ok(());
+    };
+    let name = rule.name.clone();
+    if rule.action != Action::Cache {
+        return Err(Error::RetentionWithoutCache {
+            rule: name,
+            action: rule.action,
+        });
+    }
+    let seconds = retention.unused_for.map(crate::values::Duration::as_secs);
+    if seconds == Some(0) || retention.keep_newest == Some(0) {
+        return Err(Error::RetentionOfNothing { rule: name });
+    }
+    if retention.pin && (seconds.is_some() || retention.keep_newest.is_some()) {
+        return Err(Error::PinWithLimits { rule: name });
+    }
+    Ok(())
 }

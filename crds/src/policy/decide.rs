@@ -2,7 +2,7 @@
 
 use globset::GlobMatcher;
 
-use super::{Action, Freshness, Policy};
+use super::{Action, Freshness, Policy, Retention};
 use crate::values::RegistryHost;
 
 /// What a request asks for, as far as rules look at it.
@@ -23,6 +23,14 @@ pub struct Decision<'a> {
     pub freshness: &'a Freshness,
     /// Whether the tag never moves.
     pub immutable: bool,
+}
+
+/// What is kept of stored content, by the rule that matches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept<'a> {
+    /// Name of the rule.
+    pub rule: &'a str,
+    pub retention: &'a Retention,
 }
 
 /// A policy's rules in matching form.
@@ -46,10 +54,11 @@ struct Outcome {
     action: Action,
     freshness: Freshness,
     immutable_tags: Vec<GlobMatcher>,
+    retention: Retention,
 }
 
 impl Outcome {
-    fn new(action: Action, freshness: &Freshness) -> Self {
+    fn new(action: Action, freshness: &Freshness, retention: Option<&Retention>) -> Self {
         let immutable_tags = freshness
             .immutable_tags
             .iter()
@@ -59,6 +68,7 @@ impl Outcome {
             action,
             freshness: freshness.clone(),
             immutable_tags,
+            retention: retention.cloned().unwrap_or_default(),
         }
     }
 }
@@ -82,11 +92,12 @@ impl Decisions {
             outcome: Outcome::new(
                 rule.action,
                 rule.freshness.as_ref().unwrap_or(&policy.freshness),
+                rule.retention.as_ref(),
             ),
         });
         Self {
             rules: rules.collect(),
-            default: Outcome::new(policy.default_action, &policy.freshness),
+            default: Outcome::new(policy.default_action, &policy.freshness, None),
         }
     }
 
@@ -106,6 +117,28 @@ impl Decisions {
                 .tag
                 .is_some_and(|tag| any(&outcome.immutable_tags, tag)),
         }
+    }
+
+    /// Whether any rule says what is kept.
+    pub fn retain(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.outcome.retention != Retention::default())
+    }
+
+    /// What is kept of stored content. Unlike a request by digest, content is known to have a tag or none, so a rule with
+    /// tag globs speaks of content with such a tag only. `None`: no rule speaks of it.
+    pub fn kept(&self, subject: Subject<'_>) -> Option<Kept<'_>> {
+        self.rules
+            .iter()
+            .find(|rule| match subject.tag {
+                None if !rule.tags.is_empty() => false,
+                _ => rule.matches(subject),
+            })
+            .map(|rule| Kept {
+                rule: &rule.name,
+                retention: &rule.outcome.retention,
+            })
     }
 }
 

@@ -16,6 +16,7 @@ rules:
   tags: ['v*']
   action: Cache
   freshness: {refreshAfter: 1h, immutableTags: ['v1.*']}
+  retention: {unusedFor: 30d, keepNewest: 5}
 - name: ours/secret
   repositories: [ours/secret]
   action: Deny
@@ -23,6 +24,7 @@ rules:
   tags: [latest]
   action: Refuse
 defaultAction: Forward
+capacity: {maxSize: 45Gi, minFree: 500M, highWatermark: 90, lowWatermark: 80}
 ";
 
 fn decide<'a>(
@@ -110,6 +112,25 @@ fn rule_sets_the_freshness_of_its_tags() {
 }
 
 #[test]
+fn retention_of_tags_speaks_of_content_with_such_tags_only() {
+    let decisions = Decisions::new(&Policy::parse(FULL).unwrap());
+    let upstream = "docker.io".parse().unwrap();
+    let rule = |tag| {
+        let kept = decisions.kept(Subject {
+            upstream: &upstream,
+            repository: "ours/app",
+            tag,
+        });
+        kept.map(|kept| (kept.rule, kept.retention.keep_newest))
+    };
+    assert!(decisions.retain());
+    assert_eq!(rule(Some("v1")), Some(("ours/releases", Some(5))));
+    assert_eq!(rule(Some("latest")), Some(("theirs", None)));
+    assert_eq!(rule(None), None);
+    assert!(!Decisions::new(&Policy::public_registries()).retain());
+}
+
+#[test]
 fn errors_say_what_and_where() {
     let message = |from: &str, to: &str| {
         Policy::parse(&FULL.replace(from, to))
@@ -137,6 +158,21 @@ fn errors_say_what_and_where() {
     );
     insta::assert_snapshot!("same rule", message("name: theirs", "name: ours/secret"));
     insta::assert_snapshot!("format", message("format: 1", "format: 9"));
+    insta::assert_snapshot!("bad size", message("45Gi", "90%"));
+    insta::assert_snapshot!("no capacity", message("45Gi", "0"));
+    insta::assert_snapshot!(
+        "watermarks",
+        message("lowWatermark: 80", "lowWatermark: 90")
+    );
+    insta::assert_snapshot!(
+        "retention of nothing",
+        message("keepNewest: 5", "keepNewest: 0")
+    );
+    insta::assert_snapshot!("pin with limits", message("keepNewest: 5", "pin: true"));
+    insta::assert_snapshot!(
+        "retention without cache",
+        message("action: Deny", "action: Deny\n  retention: {pin: true}")
+    );
 }
 
 proptest::proptest! {

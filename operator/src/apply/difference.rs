@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::quantity;
+use crate::quantity;
 
 /// Path of the first rendered field that the live object lacks or has with another value.
 pub fn first_difference(rendered: &Value, live: &Value) -> Option<String> {

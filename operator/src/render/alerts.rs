@@ -20,7 +20,7 @@ pub struct Alert {
 }
 
 /// All alerts. Their names are API: `monitoring.alerts.exclude` lists them.
-pub const ALERTS: [Alert; 7] = [
+pub const ALERTS: [Alert; 8] = [
     Alert {
         name: "LarderUnavailable",
         expression: "sum(up{SELECTOR}) == 0 or absent(up{SELECTOR})",
@@ -58,8 +58,16 @@ pub const ALERTS: [Alert; 7] = [
         expression: "larder_store_free_bytes{SELECTOR} / larder_store_capacity_bytes{SELECTOR} < 0.03",
         wait: "15m",
         severity: "warning",
-        summary: "The store of {{ $labels.pod }} is full, and eviction does not keep up.",
-        description: "Less than 3 % of the store is free. Images that are not in the cache are passed through without being kept. Use a larger volume, or fewer upstreams and repositories.",
+        summary: "The disk under the store of {{ $labels.pod }} is almost full.",
+        description: "Less than 3 % of it is free, although the image cache CACHE keeps within its maxSize: something else fills the disk, or the volume is smaller than declared. Set spec.capacity.minFree, or a smaller maxSize; both are live within seconds.",
+    },
+    Alert {
+        name: "LarderAdmissionStopped",
+        expression: "larder_admission_stopped{SELECTOR} == 1",
+        wait: "15m",
+        severity: "warning",
+        summary: "{{ $labels.pod }} keeps no new images, since what it must keep fills it.",
+        description: "What rules pin leaves no room in the image cache CACHE. Images that it does not hold are passed through from the upstream. Pin less in the CachePolicies, or raise spec.capacity.maxSize or the size of the volume.",
     },
     Alert {
         name: "LarderStoreWriteFailures",

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crds::cache_policy::{CachePolicySpec, FreshnessSpec, RuleSpec};
-use crds::policy::{Freshness, Rule};
+use crds::cache_policy::{CachePolicySpec, FreshnessSpec, RetentionSpec, RuleSpec};
+use crds::policy::{Freshness, Retention, Rule};
 use crds::values::{InvalidValue, RegistryHost};
 
 use super::Problem;
@@ -115,6 +115,24 @@ fn rule(name: String, spec: &RuleSpec) -> Result<Rule, (String, String)> {
                 freshness(spec).map_err(|(field, reason)| (format!("freshness.{field}"), reason))
             })
             .transpose()?,
+        retention: spec.retention.as_ref().map(retention).transpose()?,
+    })
+}
+
+fn retention(spec: &RetentionSpec) -> Result<Retention, (String, String)> {
+    let unused_for = spec
+        .unused_for
+        .as_ref()
+        .map(|text| {
+            text.parse().map_err(|error: InvalidValue| {
+                ("retention.unusedFor".to_owned(), error.to_string())
+            })
+        })
+        .transpose()?;
+    Ok(Retention {
+        unused_for,
+        keep_newest: spec.keep_newest,
+        pin: spec.pin,
     })
 }
 

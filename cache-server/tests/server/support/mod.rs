@@ -11,7 +11,7 @@ use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
-pub use test_server::TestServer;
+pub use test_server::{TestServer, blob_path};
 
 /// The host under which most tests know their upstream.
 pub const HOST: &str = "r.test";

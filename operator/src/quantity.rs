@@ -1,8 +1,13 @@
-//! Quantities of Kubernetes, as far as telling whether two are equal needs them: `1000m` and `1`, `1024Mi` and `1Gi`. Pure.
+//! Quantities of Kubernetes: whether two are equal (`1000m` and `1`, `1024Mi` and `1Gi`), and how many bytes one is. Pure.
 
 /// Whether both are the same amount.
-pub(super) fn equal(left: &str, right: &str) -> bool {
+pub(crate) fn equal(left: &str, right: &str) -> bool {
     left == right || matches!((nanos(left), nanos(right)), (Some(l), Some(r)) if l == r)
+}
+
+/// The amount in whole bytes, rounded down. `None`: not a quantity, negative, or beyond all bounds.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    u64::try_from(nanos(text)?.div_euclid(1_000_000_000)).ok()
 }
 
 /// The amount in billionths. `None`: not a quantity, or beyond all bounds.
@@ -76,6 +81,15 @@ mod tests {
         ] {
             assert!(equal(left, right), "{left} and {right}");
         }
+    }
+
+    #[test]
+    fn amounts_are_whole_bytes() {
+        assert_eq!(bytes("1.5Gi"), Some(3 << 29));
+        assert_eq!(bytes("10G"), Some(10_000_000_000));
+        assert_eq!(bytes("1m"), Some(0));
+        assert_eq!(bytes("-1"), None);
+        assert_eq!(bytes("lots"), None);
     }
 
     #[test]
