@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::handler::Handler;
+use super::sendfile::{Connection, Slot};
 
 /// Also the time that an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -99,15 +100,23 @@ async fn serve(stream: TcpStream, handler: &Arc<Handler>, drain: &Drain) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service =
-        service_fn(|request| async { Ok::<_, Infallible>(handler.handle(request).await) });
+    let slot = Slot::default();
+    let service = service_fn(|request| async {
+        Ok::<_, Infallible>(handler.handle(request, Some(&slot)).await)
+    });
+    let stream = Connection::new(
+        stream,
+        slot.clone(),
+        handler.buffers.clone(),
+        handler.metrics.clone(),
+    );
     let connection = http1::Builder::new()
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAXIMUM_HEADERS)
         .max_buf_size(MAXIMUM_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(stream, service);
     tokio::pin!(connection);
     let mut draining = false;
     loop {
