@@ -17,6 +17,8 @@ pub mod manifest;
 mod manifest_store;
 pub mod memory;
 pub mod outcome;
+pub mod recent;
+mod recent_manifests;
 pub mod tag;
 pub mod verified;
 mod writer;
@@ -105,6 +107,7 @@ struct State {
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
     manifests: flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Stored, Error>>,
     negative: memory::Memory<String, Error>,
+    recent: recent_manifests::RecentManifests,
     /// When a write to the store last failed.
     write_failure: Mutex<Option<Moment>>,
     /// Runs what must outlive its client.
@@ -125,6 +128,7 @@ impl Cache {
             tags: flights::Flights::default(),
             manifests: flights::Flights::default(),
             negative: memory::Memory::default(),
+            recent: recent_manifests::RecentManifests::default(),
             write_failure: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -33,6 +33,14 @@ impl<T: Clone> Key<T> {
             name.clone(),
         )
     }
+
+    pub(super) fn is_of(&self, host: &RegistryHost, repository: &Repository) -> bool {
+        self.0 == *host && self.1 == *repository
+    }
+
+    pub(super) fn name(&self) -> &T {
+        &self.2
+    }
 }
 
 /// A manifest as it is given to clients.
@@ -129,13 +137,22 @@ impl Cache {
     }
 
     async fn look_up_manifest(&self, origin: &Origin, digest: &Digest) -> Result<Found, Error> {
+        if let Some(stored) = self.recent_manifest(origin, digest) {
+            return Ok(Found::Here(stored));
+        }
+        let tickets = self.tickets();
         let (host, repository, digest) = (
             origin.host().clone(),
             origin.repository.clone(),
             digest.clone(),
         );
-        self.blocking(move |store| find(store, &host, &repository, digest))
-            .await
+        let found = self
+            .blocking(move |store| find(store, &host, &repository, digest))
+            .await?;
+        if let Found::Here(stored) = &found {
+            self.manifest_was_read(origin, stored, tickets);
+        }
+        Ok(found)
     }
 
     /// Fetches a manifest by digest, once for all who ask at the same time.
