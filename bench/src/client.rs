@@ -32,7 +32,7 @@ impl Client {
             .set_nodelay(true)
             .context("failed to set up a socket")?;
         stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            .set_read_timeout(Some(Duration::from_mins(1)))
             .context("failed to set up a socket")?;
         Ok(Self {
             stream,

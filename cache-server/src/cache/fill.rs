@@ -32,6 +32,8 @@ pub struct Progress {
     pub(super) segments: Segments,
     /// Up to where the content went into the digest.
     pub(super) hashed: u64,
+    /// Size of the whole, once it is all there and right. From then on readers need not wait for the disk.
+    pub(super) verified: Option<u64>,
     pub(super) end: Option<End>,
 }
 
@@ -61,6 +63,11 @@ pub(super) enum Start {
 }
 
 impl Fill {
+    /// Size of the content if it is all there and right, and only not yet durable.
+    pub(super) fn verified(&self) -> Option<u64> {
+        self.progress.borrow().verified
+    }
+
     /// Waits until the size is known, which needs the whole fill if the upstream does not say it.
     pub(super) async fn start(&self) -> Result<Start, Error> {
         let mut progress = self.progress.clone();
@@ -68,6 +75,7 @@ impl Fill {
             .wait_for(|progress| {
                 // Of nothing, no last byte can be held back: it must be right before it is said.
                 progress.end.is_some()
+                    || progress.verified.is_some()
                     || progress
                         .head
                         .as_ref()
@@ -79,7 +87,7 @@ impl Fill {
             (Some(End::Failed(error)), _) => Err(error.clone()),
             (Some(End::AlreadyThere), _) | (_, None) => Ok(Start::LookAgain),
             (Some(End::Stored(size)), Some(head)) => Ok(Start::Reading(head.clone(), *size)),
-            (None, Some(head)) => match head.size {
+            (None, Some(head)) => match progress.verified.or(head.size) {
                 Some(size) => Ok(Start::Reading(head.clone(), size)),
                 None => Err(Error::Gone),
             },

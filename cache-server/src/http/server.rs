@@ -18,8 +18,8 @@ use super::sendfile::{Connection, Slot};
 
 /// Also the time that an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-const MAXIMUM_HEADERS: usize = 64;
-/// Bounds a request's head, and what waits to be written.
+/// Bounds a request's head, and what waits to be written. The number of headers keeps its default bound of 100, for which the
+/// library needs no memory of its own.
 const MAXIMUM_BUFFER: usize = 64 * 1024;
 /// Connections at the same time; more wait in the kernel's queue.
 const MAXIMUM_CONNECTIONS: usize = 8192;
@@ -114,7 +114,6 @@ async fn serve(stream: TcpStream, handler: &Arc<Handler>, drain: &Drain) {
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MAXIMUM_HEADERS)
         .max_buf_size(MAXIMUM_BUFFER)
         .serve_connection(stream, service);
     tokio::pin!(connection);

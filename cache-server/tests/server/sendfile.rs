@@ -35,6 +35,7 @@ async fn stored(size: usize) -> Setting {
     let server = TestServer::of(&upstream).await;
     let path = format!("/v2/a/blobs/{digest}");
     server.get(&path).await.body.unwrap();
+    server.settled().await;
     Setting {
         _upstream: upstream,
         server,
