@@ -22,13 +22,16 @@ use upstream::Upstream;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let write = match arguments.as_slice() {
-        [] => None,
-        [flag, path] if flag == "--write" => Some(PathBuf::from(path)),
-        _ => bail!("usage: bench [--write FILE]"),
-    };
+    let (mut write, mut only) = (None, String::new());
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, path] if flag == "--write" => write = Some(PathBuf::from(path)),
+            [flag, name] if flag == "--only" => only.clone_from(name),
+            _ => bail!("usage: bench [--only idle|cold|manifests|hot|many] [--write FILE]"),
+        }
+    }
     let begun = Instant::now();
-    let report = run()?;
+    let report = run(&only)?;
     println!("{}", report.table());
     println!("took {:.0} s", begun.elapsed().as_secs_f64());
     if let Some(path) = write {
@@ -38,7 +41,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn run() -> Result<Report> {
+fn run(only: &str) -> Result<Report> {
     raise_limit_of_files()?;
     let directory = tempfile::tempdir().context("failed to create a directory")?;
     let content = Content::new();
@@ -68,18 +71,19 @@ fn run() -> Result<Report> {
         manifest,
     };
     let mut report = Report::new();
-    report.progress("idle memory");
-    many::idle(&setting, &mut report);
-    report.progress("cold blobs");
-    cold::one_large(&setting, &mut report)?;
-    cold::many_small(&setting, &mut report)?;
-    cold::one_for_many(&setting, &mut report)?;
-    report.progress("manifests");
-    manifests::measure(&setting, &mut report)?;
-    report.progress("hot blobs");
-    hot::measure(&setting, &mut report)?;
-    report.progress("many downloads");
-    many::downloads(&setting, &mut report)?;
+    let measures: [(&str, fn(&Setting, &mut Report) -> Result<()>); 5] = [
+        ("idle", many::idle),
+        ("cold", cold::measure),
+        ("manifests", manifests::measure),
+        ("hot", hot::measure),
+        ("many", many::downloads),
+    ];
+    for (name, measure) in measures {
+        if name.contains(only) {
+            report.progress(name);
+            measure(&setting, &mut report)?;
+        }
+    }
     Ok(report)
 }
 

@@ -38,7 +38,13 @@ impl Setting {
     }
 }
 
-pub(crate) fn one_large(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
+    one_large(setting, report)?;
+    many_small(setting, report)?;
+    one_for_many(setting, report)
+}
+
+fn one_large(setting: &Setting, report: &mut Report) -> Result<()> {
     setting
         .upstream
         .be(Duration::from_millis(20), 100 * MIB as u64);
@@ -67,7 +73,7 @@ pub(crate) fn one_large(setting: &Setting, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn many_small(setting: &Setting, report: &mut Report) -> Result<()> {
+fn many_small(setting: &Setting, report: &mut Report) -> Result<()> {
     setting.upstream.be(Duration::from_millis(20), 0);
     let mut times = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
@@ -96,7 +102,7 @@ pub(crate) fn many_small(setting: &Setting, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn one_for_many(setting: &Setting, report: &mut Report) -> Result<()> {
+fn one_for_many(setting: &Setting, report: &mut Report) -> Result<()> {
     setting
         .upstream
         .be(Duration::from_millis(20), 20 * MIB as u64);

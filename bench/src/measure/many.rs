@@ -17,7 +17,8 @@ const TIME: Duration = Duration::from_secs(4);
 /// Read by each download at a turn.
 const PIECE: usize = 16 * 1024;
 
-pub(crate) fn idle(setting: &Setting, report: &mut Report) {
+#[expect(clippy::unnecessary_wraps, reason = "as all measures")]
+pub(crate) fn idle(setting: &Setting, report: &mut Report) -> Result<()> {
     report.add(
         Row::new("idle RSS MiB")
             .values(
@@ -29,6 +30,7 @@ pub(crate) fn idle(setting: &Setting, report: &mut Report) {
             )
             .no_more_than(25.0, "25 MiB"),
     );
+    Ok(())
 }
 
 pub(crate) fn downloads(setting: &Setting, report: &mut Report) -> Result<()> {

@@ -10,7 +10,7 @@ use super::segments::Segments;
 use super::writer::{self, WriteError};
 use super::{Cache, Error, Origin};
 use crate::oci::Digest;
-use crate::storage::TemporaryBlob;
+use crate::storage::{self, TemporaryBlob};
 use crate::upstream::BlobStream;
 
 /// Running fills by digest.
@@ -176,23 +176,22 @@ async fn fetch(
     let _slot = cache.0.fill_slots.acquire().await;
     let name = digest.clone();
     // Looked up again: between a client's look and this fill another one may have ended.
-    let begun = cache
-        .blocking(move |store| match store.blob(&name)? {
-            Some(_) => Ok(None),
-            None => store.begin().map(Some),
-        })
-        .await
-        .inspect_err(|error| cache.note_write_failure(error))?;
-    let Some(blob) = begun else {
+    let there = cache
+        .blocking(move |store| Ok(store.blob(&name)?.is_some()))
+        .await?;
+    if there {
         return Ok(End::AlreadyThere);
-    };
-    let stream = BlobStream::open(
+    }
+    // At the same time: a busy disk makes a new file wait, and that is time in which the upstream can answer.
+    let opening = BlobStream::open(
         origin.upstream.clone(),
         origin.repository.clone(),
         digest.clone(),
-    )
-    .await
-    .map_err(Error::Upstream)?;
+    );
+    let beginning = cache.blocking(storage::Store::begin);
+    let (blob, stream) = tokio::join!(beginning, opening);
+    let blob = blob.inspect_err(|error| cache.note_write_failure(error))?;
+    let stream = stream.map_err(Error::Upstream)?;
     progress.send_modify(|progress| {
         progress.head = Some(Head {
             file: blob.file(),

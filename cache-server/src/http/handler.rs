@@ -112,13 +112,13 @@ impl Handler {
         head: bool,
         headers: &HeaderMap,
     ) -> Result<Answer, cache::Error> {
-        match request.clone() {
+        match request {
             RegistryRequest::Ping => Err(cache::Error::Gone),
             RegistryRequest::Manifest { name, reference } => {
                 self.cache
-                    .manifest(&ManifestRequest {
-                        upstream: name.upstream,
-                        repository: name.repository,
+                    .manifest(ManifestRequest {
+                        upstream: &name.upstream,
+                        repository: &name.repository,
                         reference,
                         head,
                     })
@@ -128,9 +128,9 @@ impl Handler {
                 let range = requested_range(headers, &digest.to_string());
                 self.cache
                     .blob(&BlobRequest {
-                        upstream: name.upstream,
-                        repository: name.repository,
-                        digest,
+                        upstream: name.upstream.clone(),
+                        repository: name.repository.clone(),
+                        digest: digest.clone(),
                         range,
                         head,
                     })
@@ -141,26 +141,27 @@ impl Handler {
                 digest,
                 query,
             } => {
-                self.list(name, format!("referrers/{digest}"), query, head)
+                self.list(name, format!("referrers/{digest}"), query.clone(), head)
                     .await
             }
             RegistryRequest::Tags { name, query } => {
-                self.list(name, "tags/list".to_owned(), query, head).await
+                self.list(name, "tags/list".to_owned(), query.clone(), head)
+                    .await
             }
         }
     }
 
     async fn list(
         &self,
-        name: Name,
+        name: &Name,
         path: String,
         query: Option<String>,
         head: bool,
     ) -> Result<Answer, cache::Error> {
         self.cache
             .list(&ListRequest {
-                upstream: name.upstream,
-                repository: name.repository,
+                upstream: name.upstream.clone(),
+                repository: name.repository.clone(),
                 path,
                 query,
                 head,
