@@ -20,6 +20,8 @@ pub mod memory;
 pub mod outcome;
 pub mod purge;
 mod scrub;
+pub mod recent;
+mod recent_manifests;
 pub mod tag;
 pub mod verified;
 mod writer;
@@ -114,6 +116,7 @@ struct State {
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
     manifests: flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Stored, Error>>,
     negative: memory::Memory<String, Error>,
+    recent: recent_manifests::RecentManifests,
     /// When a write to the store last failed.
     write_failure: Mutex<Option<Moment>>,
     room: eviction::Room,
@@ -135,6 +138,7 @@ impl Cache {
             tags: flights::Flights::default(),
             manifests: flights::Flights::default(),
             negative: memory::Memory::default(),
+            recent: recent_manifests::RecentManifests::default(),
             write_failure: Mutex::default(),
             room: eviction::Room::default(),
             tasks: TaskTracker::new(),

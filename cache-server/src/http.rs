@@ -10,6 +10,7 @@ pub mod error;
 pub mod handler;
 pub mod range;
 pub mod respond;
+pub mod sendfile;
 pub mod server;
 
 pub use server::{Drain, Server};

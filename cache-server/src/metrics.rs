@@ -36,6 +36,7 @@ pub struct Metrics {
     pub scrub_wrong: IntCounter,
     pub stale_served: IntCounterVec,
     pub connections: IntGauge,
+    pub sendfile_guard_failures: IntCounter,
 }
 
 impl Metrics {
@@ -73,6 +74,7 @@ impl Metrics {
             store_write_failures: of.counter("store_write_failures_total", "Writes to the store that failed. Clients are then served without storing.")?,
             stale_served: of.counters("stale_served_total", "Tags answered with an old copy because the upstream failed or hung.", &["upstream"])?,
             connections: of.gauge("connections", "Open connections on the data port.")?,
+            sendfile_guard_failures: of.counter("sendfile_guard_failures_total", "Connections closed because something else than the file to be sent was about to be written. Each is a bug.")?,
             registry,
         })
     }

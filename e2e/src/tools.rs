@@ -34,6 +34,19 @@ impl Tools {
         Ok(Self { directories })
     }
 
+    /// Builds one of the Go programs if it is missing, without any Debian packages.
+    pub fn ensure_one(name: &str, progress: Progress<'_>) -> Result<Self> {
+        let tool = catalogue::TOOLS
+            .iter()
+            .find(|tool| tool.name == name)
+            .with_context(|| format!("failed to find {name} in the list of tools"))?;
+        let directory = build::ensure(tool, progress)
+            .with_context(|| format!("failed to provide {}", tool.name))?;
+        Ok(Self {
+            directories: vec![directory],
+        })
+    }
+
     /// The path of a program by its name, such as `kubectl`.
     pub fn path(&self, program: &str) -> Result<PathBuf> {
         self.directories

@@ -62,6 +62,25 @@ pub(crate) fn demo(keep: bool) -> Result<()> {
     command::run(command)
 }
 
+/// `cargo xtask bench`.
+pub(crate) fn bench(write: bool) -> Result<()> {
+    let build = ["build", "--quiet", "--profile", IMAGE_PROFILE];
+    command::run(cargo(build.into_iter().chain([
+        "--package",
+        "cache-server",
+        "--package",
+        "bench",
+    ])))?;
+    let mut command = cargo(["run", "--quiet", "--profile", IMAGE_PROFILE]);
+    command.args(["--package", "bench", "--"]);
+    if write {
+        command
+            .arg("--write")
+            .arg(command::root().join("docs/benchmarks.md"));
+    }
+    command::run(command)
+}
+
 fn build_images() -> Result<()> {
     command::run(cargo([
         "build",

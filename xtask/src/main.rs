@@ -33,6 +33,12 @@ enum Arguments {
         #[arg(long)]
         keep: bool,
     },
+    /// Measures Larder next to distribution and nginx, on loopback.
+    Bench {
+        /// Writes the result to docs/benchmarks.md.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 fn main() -> Result<()> {
@@ -41,5 +47,6 @@ fn main() -> Result<()> {
         Arguments::Check => check::run(),
         Arguments::Test { without_node } => levels::run(without_node),
         Arguments::Demo { keep } => levels::demo(keep),
+        Arguments::Bench { write } => levels::bench(write),
     }
 }

@@ -35,7 +35,7 @@ pub struct Hosts {
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub action: Action,
-    /// For messages: the rule's name, or what stands for it.
+    /// For messages of an action that stops the request: the rule's name, or what stands for it. Else empty.
     pub rule: String,
     pub lifetime: Lifetime,
 }
@@ -121,10 +121,11 @@ impl Rules {
         });
         Admission {
             action: decision.action,
-            rule: decision.rule.map_or_else(
-                || "the default action".to_owned(),
-                |rule| format!("the rule {rule:?}"),
-            ),
+            rule: match (decision.action, decision.rule) {
+                (Action::Cache | Action::Forward, _) => String::new(),
+                (_, None) => "the default action".to_owned(),
+                (_, Some(rule)) => format!("the rule {rule:?}"),
+            },
             lifetime: Lifetime {
                 refresh_after: decision.freshness.refresh_after.into(),
                 serve_stale_for: decision.freshness.serve_stale_for.into(),

@@ -49,6 +49,13 @@ impl Cache {
                 return Err(error);
             }
             if request.head {
+                let verified = self
+                    .running_fill(&request.digest)
+                    .filter(|fill| member || fill.origin.is_same_place(&origin))
+                    .and_then(|fill| fill.verified());
+                if let Some(size) = verified {
+                    return Ok(Answer::blob(CacheOutcome::Hit, &request.digest, Some(size)));
+                }
                 return self
                     .head_of_blob(&origin, request, CacheOutcome::Miss)
                     .await;
@@ -145,6 +152,7 @@ impl Cache {
         if !same_place && !member {
             self.confirm(origin, &request.digest).await?;
         }
+        let verified = !first && fill.verified().is_some();
         let (head, size) = match fill.start().await {
             Ok(Start::Reading(head, size)) => (head, size),
             Ok(Start::LookAgain) => return Ok(None),
@@ -155,16 +163,18 @@ impl Cache {
             }
             Err(error) => return Err(error),
         };
-        // A client that would take ranges is shown one stream while the content is cold.
         let range = match request.range {
-            ByteRange::From(0) => ByteRange::Whole,
+            // A client that would take ranges is shown one stream while the content is cold.
+            ByteRange::From(0) if !verified => ByteRange::Whole,
             range => range,
         };
         let range = range.resolve(size).map_err(|_| Error::Range { size })?;
-        let outcome = if first {
-            CacheOutcome::Miss
-        } else {
-            CacheOutcome::Joined
+        let outcome = match (first, verified) {
+            (true, _) => CacheOutcome::Miss,
+            (false, false) => CacheOutcome::Joined,
+            // As from the store, which only has to make it durable.
+            (false, true) if same_place || member => CacheOutcome::Hit,
+            (false, true) => CacheOutcome::Revalidated,
         };
         let part = range.clone().unwrap_or(0..size);
         Ok(Some(Answer {

@@ -10,7 +10,7 @@ use super::segments::Segments;
 use super::writer::{self, WriteError};
 use super::{Cache, Error, Origin};
 use crate::oci::Digest;
-use crate::storage::TemporaryBlob;
+use crate::storage::{self, TemporaryBlob};
 use crate::upstream::BlobStream;
 
 /// Running fills by digest.
@@ -32,6 +32,8 @@ pub struct Progress {
     pub(super) segments: Segments,
     /// Up to where the content went into the digest.
     pub(super) hashed: u64,
+    /// Size of the whole, once it is all there and right. From then on readers need not wait for the disk.
+    pub(super) verified: Option<u64>,
     pub(super) end: Option<End>,
 }
 
@@ -61,6 +63,11 @@ pub(super) enum Start {
 }
 
 impl Fill {
+    /// Size of the content if it is all there and right, and only not yet durable.
+    pub(super) fn verified(&self) -> Option<u64> {
+        self.progress.borrow().verified
+    }
+
     /// Waits until the size is known, which needs the whole fill if the upstream does not say it.
     pub(super) async fn start(&self) -> Result<Start, Error> {
         let mut progress = self.progress.clone();
@@ -68,6 +75,7 @@ impl Fill {
             .wait_for(|progress| {
                 // Of nothing, no last byte can be held back: it must be right before it is said.
                 progress.end.is_some()
+                    || progress.verified.is_some()
                     || progress
                         .head
                         .as_ref()
@@ -79,7 +87,7 @@ impl Fill {
             (Some(End::Failed(error)), _) => Err(error.clone()),
             (Some(End::AlreadyThere), _) | (_, None) => Ok(Start::LookAgain),
             (Some(End::Stored(size)), Some(head)) => Ok(Start::Reading(head.clone(), *size)),
-            (None, Some(head)) => match head.size {
+            (None, Some(head)) => match progress.verified.or(head.size) {
                 Some(size) => Ok(Start::Reading(head.clone(), size)),
                 None => Err(Error::Gone),
             },
@@ -169,29 +177,28 @@ async fn fetch(
     let _slot = cache.0.fill_slots.acquire().await;
     let name = digest.clone();
     // Looked up again: between a client's look and this fill another one may have ended.
-    let begun = cache
-        .blocking(move |store| match store.blob(&name)? {
-            Some(_) => Ok(None),
-            None => store.begin().map(Some),
-        })
-        .await;
-    let begun = match begun {
-        Ok(begun) => begun,
+    let there = cache
+        .blocking(move |store| Ok(store.blob(&name)?.is_some()))
+        .await?;
+    if there {
+        return Ok(End::AlreadyThere);
+    }
+    // At the same time: a busy disk makes a new file wait, and that is time in which the upstream can answer.
+    let opening = BlobStream::open(
+        origin.upstream.clone(),
+        origin.repository.clone(),
+        digest.clone(),
+    );
+    let beginning = cache.blocking(storage::Store::begin);
+    let (blob, stream) = tokio::join!(beginning, opening);
+    let blob = match blob {
+        Ok(blob) => blob,
         Err(error) => {
             cache.after_write_failure(&error, 0).await;
             return Err(error);
         }
     };
-    let Some(blob) = begun else {
-        return Ok(End::AlreadyThere);
-    };
-    let stream = BlobStream::open(
-        origin.upstream.clone(),
-        origin.repository.clone(),
-        digest.clone(),
-    )
-    .await
-    .map_err(Error::Upstream)?;
+    let stream = stream.map_err(Error::Upstream)?;
     let length = stream.length().unwrap_or(0);
     let _reservation = cache.reserve(length).await.ok_or(Error::Full)?;
     let blob = set_aside(cache, blob, length).await?;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::fill::{End, Progress};
 
-/// Bytes at the end of the whole that no reader gets before the digest matched and the content is committed.
+/// Bytes at the end of the whole that no reader gets before the digest matched.
 pub const HELD_BACK: u64 = 1024;
 
 /// A reader of a part of a growing file.
@@ -76,9 +76,9 @@ impl Growing {
 impl Progress {
     /// Up to where a reader that stands at `position` may read.
     fn readable_to(&self, size: u64, position: u64) -> u64 {
-        match self.end {
-            Some(End::Stored(_)) => size,
-            _ => self
+        match self.verified {
+            Some(_) => size,
+            None => self
                 .segments
                 .end_from(position)
                 .min(size.saturating_sub(HELD_BACK)),

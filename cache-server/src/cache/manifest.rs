@@ -12,11 +12,11 @@ use crate::oci::{Algorithm, Digest, MAXIMUM_MANIFEST, Reference, Repository, med
 use crate::storage;
 
 /// A request for a manifest.
-#[derive(Debug, Clone)]
-pub struct ManifestRequest {
-    pub upstream: RegistryHost,
-    pub repository: Repository,
-    pub reference: Reference,
+#[derive(Debug, Clone, Copy)]
+pub struct ManifestRequest<'a> {
+    pub upstream: &'a RegistryHost,
+    pub repository: &'a Repository,
+    pub reference: &'a Reference,
     /// Only the head is wanted.
     pub head: bool,
 }
@@ -58,18 +58,18 @@ impl Stored {
 }
 
 impl Cache {
-    pub async fn manifest(&self, request: &ManifestRequest) -> Result<Answer, Error> {
-        let tag = match &request.reference {
+    pub async fn manifest(&self, request: ManifestRequest<'_>) -> Result<Answer, Error> {
+        let tag = match request.reference {
             Reference::Tag(tag) => Some(tag),
             Reference::Digest(_) => None,
         };
-        let (origin, admission) = self.admit(&request.upstream, &request.repository, tag)?;
+        let (origin, admission) = self.admit(request.upstream, request.repository, tag)?;
         if admission.action == Action::Forward {
             return self
                 .pass_manifest(&origin, request, CacheOutcome::Forwarded)
                 .await;
         }
-        let answer = match &request.reference {
+        let answer = match request.reference {
             Reference::Tag(tag) => {
                 self.tag(&origin, &admission.lifetime, tag, request.head)
                     .await
@@ -129,13 +129,22 @@ impl Cache {
     }
 
     async fn look_up_manifest(&self, origin: &Origin, digest: &Digest) -> Result<Found, Error> {
+        if let Some(stored) = self.recent_manifest(origin, digest) {
+            return Ok(Found::Here(stored));
+        }
+        let tickets = self.tickets();
         let (host, repository, digest) = (
             origin.host().clone(),
             origin.repository.clone(),
             digest.clone(),
         );
-        self.blocking(move |store| find(store, &host, &repository, digest))
-            .await
+        let found = self
+            .blocking(move |store| find(store, &host, &repository, digest))
+            .await?;
+        if let Found::Here(stored) = &found {
+            self.manifest_was_read(origin, stored, tickets);
+        }
+        Ok(found)
     }
 
     /// Fetches a manifest by digest, once for all who ask at the same time.
@@ -259,17 +268,17 @@ impl Cache {
     async fn pass_manifest(
         &self,
         origin: &Origin,
-        request: &ManifestRequest,
+        request: ManifestRequest<'_>,
         outcome: CacheOutcome,
     ) -> Result<Answer, Error> {
         if request.head {
             return self
-                .head_of_manifest(origin, &request.reference, outcome)
+                .head_of_manifest(origin, request.reference, outcome)
                 .await;
         }
         let response = origin
             .upstream
-            .get_manifest(&request.repository, &request.reference)
+            .get_manifest(request.repository, request.reference)
             .await
             .map_err(Error::Upstream)?;
         let (said, media_type) = (response.digest, response.media_type);
@@ -278,7 +287,7 @@ impl Cache {
             .whole(MAXIMUM_MANIFEST)
             .await
             .map_err(Error::Upstream)?;
-        let digest = match &request.reference {
+        let digest = match request.reference {
             Reference::Digest(digest) => digest.clone(),
             Reference::Tag(_) => said.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &content)),
         };

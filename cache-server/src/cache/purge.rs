@@ -49,8 +49,11 @@ impl Cache {
         // Not while a round removes things.
         let _rounds = self.0.room.pause().await;
         let (host, repository, reference) = (host.clone(), repository.clone(), reference.clone());
-        self.blocking(move |store| purge(store, &host, &repository, &reference))
-            .await
+        let purged = self
+            .blocking(move |store| purge(store, &host, &repository, &reference))
+            .await;
+        self.forget_recent();
+        purged
     }
 
     /// Lists the images of repositories whose `upstream/repository` begins with the prefix.

@@ -78,6 +78,7 @@ impl Cache {
                 !stop.is_cancelled()
             })?;
             if verdict == Verdict::Wrong {
+                self.forget_recent();
                 wrong += 1;
                 self.take_away(&digest)?;
             }

@@ -17,6 +17,9 @@ pub(super) struct Resolved {
     manifest: Option<Stored>,
 }
 
+/// What a tag was, and its manifest if it is there.
+type FoundCopy = (TagRecord, Option<Stored>);
+
 /// The copy at hand.
 struct Copy {
     record: TagRecord,
@@ -84,6 +87,7 @@ impl Cache {
         })
     }
 
+    /// The copy in memory, or the one in the store.
     async fn copy(
         &self,
         origin: &Origin,
@@ -91,6 +95,33 @@ impl Cache {
         tag: &Tag,
         head: bool,
     ) -> Result<Option<Copy>, Error> {
+        let found = match self.recent_copy(origin, tag, head) {
+            Some(found) => Some(found),
+            None => self.stored_copy(origin, tag, head).await?,
+        };
+        Ok(found.map(|(record, manifest)| Copy {
+            freshness: lifetime.judge(record.checked_at, self.0.clock.now()),
+            manifest,
+            record,
+        }))
+    }
+
+    fn recent_copy(&self, origin: &Origin, tag: &Tag, head: bool) -> Option<FoundCopy> {
+        let record = self.recent_tag(origin, tag)?;
+        if head {
+            return Some((record, None));
+        }
+        let manifest = self.recent_manifest(origin, &record.digest)?;
+        Some((record, Some(manifest)))
+    }
+
+    async fn stored_copy(
+        &self,
+        origin: &Origin,
+        tag: &Tag,
+        head: bool,
+    ) -> Result<Option<FoundCopy>, Error> {
+        let tickets = self.tickets();
         let (host, repository, name) = (
             origin.host().clone(),
             origin.repository.clone(),
@@ -110,18 +141,21 @@ impl Cache {
                     Some(_) => store.read(&record.digest, crate::oci::MAXIMUM_MANIFEST)?,
                     None => None,
                 };
-                Ok(Some((record, media_type.zip(content))))
+                let manifest = media_type.zip(content).map(|(media_type, content)| Stored {
+                    digest: record.digest.clone(),
+                    media_type,
+                    content: content.into(),
+                });
+                Ok(Some((record, manifest)))
             })
             .await?;
-        Ok(found.map(|(record, manifest)| Copy {
-            freshness: lifetime.judge(record.checked_at, self.0.clock.now()),
-            manifest: manifest.map(|(media_type, content)| Stored {
-                digest: record.digest.clone(),
-                media_type,
-                content: content.into(),
-            }),
-            record,
-        }))
+        if let Some((record, manifest)) = &found {
+            self.tag_was_read(origin, tag, record, tickets);
+            if let Some(manifest) = manifest {
+                self.manifest_was_read(origin, manifest, tickets);
+            }
+        }
+        Ok(found)
     }
 
     /// Asks the upstream, once for all who want to know. Who has a stale copy does not wait to the end; the upstream is
@@ -176,11 +210,15 @@ impl Cache {
         match asked {
             Ok(resolved) => {
                 let record = resolved.record.clone();
-                if let Err(error) = self
+                let written = self
                     .blocking(move |store| store.put_tag(&host, &repository, &name, &record))
-                    .await
-                {
-                    self.note_write_failure(&error);
+                    .await;
+                match written {
+                    Ok(()) => self.tag_was_written(origin, tag, &resolved.record),
+                    Err(error) => {
+                        self.tag_was_removed(origin, tag);
+                        self.note_write_failure(&error);
+                    }
                 }
                 Ok(resolved)
             }
@@ -189,6 +227,7 @@ impl Cache {
                 let _ = self
                     .blocking(move |store| store.remove_tag(&host, &repository, &name))
                     .await;
+                self.tag_was_removed(origin, tag);
                 Err(Error::Upstream(error))
             }
             Err(error) => Err(error),

@@ -66,12 +66,12 @@ impl Job {
         if self.size.is_some_and(|size| size != offset) || hasher.finish() != self.digest {
             return Err(WriteError::Mismatch);
         }
+        self.progress
+            .send_modify(|progress| progress.verified = Some(offset));
+        // First who has it, then what: content that is seen in the store is seen with its repository.
         self.store
-            .commit(self.blob, &self.digest, offset, Kind::Blob)
-            .and_then(|()| {
-                self.store
-                    .add_member(&self.host, &self.repository, &self.digest)
-            })
+            .add_member(&self.host, &self.repository, &self.digest)
+            .and_then(|()| self.store.commit(self.blob, &self.digest, offset, Kind::Blob))
             .map_err(WriteError::Store)?;
         Ok(offset)
     }

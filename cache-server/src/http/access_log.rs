@@ -1,14 +1,19 @@
-//! One line and one count for each request, when its body has ended. No queries, tokens or addresses are in it.
+//! One line and one count for each request, when its body has been sent or its connection has ended. No queries, tokens or
+//! addresses are in it.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::Buf;
+use http::Method;
 use http_body::{Frame, SizeHint};
 
 use super::body::{Body, Error};
+use super::route::RegistryRequest;
+use super::sendfile::Data;
 use crate::cache::CacheOutcome;
 use crate::metrics::Metrics;
 
@@ -16,12 +21,9 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct Record {
     pub started: Instant,
-    pub method: String,
-    /// `manifest`, `blob`, `referrers`, `tags`, `ping` or `other`.
-    pub kind: &'static str,
-    pub upstream: String,
-    pub repository: String,
-    pub reference: String,
+    pub method: Method,
+    /// `None` if it could not be read.
+    pub request: Option<RegistryRequest>,
     pub status: u16,
     pub outcome: CacheOutcome,
 }
@@ -30,11 +32,25 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Observed {
     body: Body,
+    observation: Arc<Observation>,
+}
+
+/// A piece of a body, which counts what of it was sent.
+#[derive(Debug)]
+pub struct Piece {
+    data: Data,
+    observation: Arc<Observation>,
+}
+
+/// Shared by a body and its pieces: the last one says the line.
+#[derive(Debug)]
+struct Observation {
     record: Record,
     metrics: Arc<Metrics>,
     log: bool,
-    sent: u64,
-    failure: Option<String>,
+    given: AtomicU64,
+    sent: AtomicU64,
+    failure: OnceLock<String>,
 }
 
 impl Observed {
@@ -47,34 +63,43 @@ impl Observed {
             .observe(record.started.elapsed().as_secs_f64());
         metrics
             .requests
-            .with_label_values(&[record.kind, outcome])
+            .with_label_values(&[kind(record.request.as_ref()), outcome])
             .inc();
         Self {
             body,
-            record,
-            metrics,
-            log,
-            sent: 0,
-            failure: None,
+            observation: Arc::new(Observation {
+                record,
+                metrics,
+                log,
+                given: AtomicU64::new(0),
+                sent: AtomicU64::new(0),
+                failure: OnceLock::new(),
+            }),
         }
+    }
+
+    fn piece(&self, data: Data) -> Piece {
+        let observation = self.observation.clone();
+        observation
+            .given
+            .fetch_add(data.remaining() as u64, Ordering::Relaxed);
+        Piece { data, observation }
     }
 }
 
 impl http_body::Body for Observed {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => self.sent += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),
-            Some(Err(error)) => self.failure = Some(error.to_string()),
-            None => {}
+        if let Some(Err(error)) = &frame {
+            let _ = self.observation.failure.set(error.to_string());
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| self.piece(data)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -86,19 +111,29 @@ impl http_body::Body for Observed {
     }
 }
 
-impl Drop for Observed {
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.observation
+            .sent
+            .fetch_add(count as u64, Ordering::Relaxed);
+        self.data.advance(count);
+    }
+}
+
+impl Drop for Observation {
     fn drop(&mut self) {
-        let Record {
-            started,
-            method,
-            kind,
-            upstream,
-            repository,
-            reference,
-            status,
-            outcome,
-        } = &self.record;
-        if self.sent > 0 && !upstream.is_empty() {
+        let outcome = self.record.outcome;
+        let sent = *self.sent.get_mut();
+        let name = self.record.request.as_ref().and_then(RegistryRequest::name);
+        if let Some(name) = name.filter(|_| sent > 0) {
             let source = if outcome.is_from_cache() {
                 "cache"
             } else {
@@ -106,21 +141,50 @@ impl Drop for Observed {
             };
             self.metrics
                 .response_bytes
-                .with_label_values(&[upstream.as_str(), source])
-                .inc_by(self.sent);
+                .with_label_values(&[name.upstream.as_str(), source])
+                .inc_by(sent);
         }
         if self.log {
-            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(
-                target: "access",
-                method, kind, upstream, repository, reference, status,
-                outcome = outcome.as_str(),
-                bytes = self.sent,
-                duration_ms,
-                failure = self.failure.as_deref(),
-                "{method} {kind} {upstream}/{repository} {reference} {status} {}",
-                outcome.as_str()
-            );
+            let left = *self.given.get_mut() > sent;
+            self.say(sent, left);
         }
     }
+}
+
+impl Observation {
+    fn say(&self, sent: u64, left: bool) {
+        let Record {
+            started,
+            method,
+            request,
+            status,
+            outcome,
+        } = &self.record;
+        let request = request.as_ref();
+        let kind = kind(request);
+        let method = method.as_str();
+        let name = request.and_then(RegistryRequest::name);
+        let upstream = name.map_or("", |name| name.upstream.as_str());
+        let repository = name.map_or("", |name| name.repository.as_str());
+        let reference = request.map(RegistryRequest::reference).unwrap_or_default();
+        let failure = match self.failure.get() {
+            Some(failure) => Some(failure.as_str()),
+            None => left.then_some("the connection ended before all was sent"),
+        };
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: "access",
+            method, kind, upstream, repository, reference, status,
+            outcome = outcome.as_str(),
+            bytes = sent,
+            duration_ms,
+            failure,
+            "{method} {kind} {upstream}/{repository} {reference} {status} {}",
+            outcome.as_str()
+        );
+    }
+}
+
+fn kind(request: Option<&RegistryRequest>) -> &'static str {
+    request.map_or("other", RegistryRequest::kind)
 }

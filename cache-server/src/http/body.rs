@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::buffers::{Attempt, Buffers, SIZE};
+use super::sendfile::{self, Data, Slot};
 use crate::cache;
 use crate::cache::answer::{Content, ContentStream};
 use crate::cache::growing::Growing;
@@ -46,6 +47,8 @@ pub struct FileRegion {
     file: Arc<File>,
     left: Range<u64>,
     buffers: Buffers,
+    /// There if the connection can send files without reading them.
+    slot: Option<Slot>,
     waiting: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
@@ -86,15 +89,22 @@ impl std::fmt::Debug for Passing {
 
 impl Body {
     /// `length` is what is said in Content-Length.
-    pub fn new(content: Content, length: Option<u64>, buffers: &Buffers) -> Self {
+    pub fn new(
+        content: Content,
+        length: Option<u64>,
+        buffers: &Buffers,
+        slot: Option<&Slot>,
+    ) -> Self {
         match content {
             Content::Nothing => Self::Empty,
             Content::Bytes(bytes) => Self::Bytes(bytes),
-            Content::File { file, range } => Self::File(FileRegion::new(file, range, buffers)),
+            Content::File { file, range } => {
+                Self::File(FileRegion::new(file, range, buffers, slot))
+            }
             Content::Growing(reader) => {
                 let left = reader.left();
                 Self::Growing(GrowingRegion {
-                    region: FileRegion::new(reader.file(), left.start..left.start, buffers),
+                    region: FileRegion::new(reader.file(), left.start..left.start, buffers, slot),
                     end: left.end,
                     reader: Some(reader),
                     waiting: None,
@@ -119,22 +129,22 @@ impl Body {
 }
 
 impl http_body::Body for Body {
-    type Data = Bytes;
+    type Data = Data;
     type Error = Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let bytes = match self.get_mut() {
+    ) -> Poll<Option<Result<Frame<Data>, Error>>> {
+        let data = match self.get_mut() {
             Self::Empty => None,
             Self::Bytes(bytes) if bytes.is_empty() => None,
-            Self::Bytes(bytes) => Some(Ok(std::mem::take(bytes))),
+            Self::Bytes(bytes) => Some(Ok(std::mem::take(bytes).into())),
             Self::File(region) => ready!(region.poll_next(context)),
             Self::Growing(growing) => ready!(growing.poll_next(context)),
             Self::Stream(passing) => ready!(passing.poll_next(context)),
         };
-        Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data)))
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -148,14 +158,15 @@ impl http_body::Body for Body {
     }
 }
 
-type Next = Option<Result<Bytes, Error>>;
+type Next = Option<Result<Data, Error>>;
 
 impl FileRegion {
-    fn new(file: Arc<File>, left: Range<u64>, buffers: &Buffers) -> Self {
+    fn new(file: Arc<File>, left: Range<u64>, buffers: &Buffers, slot: Option<&Slot>) -> Self {
         Self {
             file,
             left,
             buffers: buffers.clone(),
+            slot: slot.cloned(),
             waiting: None,
         }
     }
@@ -163,6 +174,14 @@ impl FileRegion {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         if self.left.is_empty() {
             return Poll::Ready(None);
+        }
+        if let Some(slot) = &self.slot
+            && self.waiting.is_none()
+            && self.left.end - self.left.start >= sendfile::LEAST
+        {
+            let region = self.left.clone();
+            self.left.start = self.left.end;
+            return Poll::Ready(Some(Ok(slot.arm(self.file.clone(), region))));
         }
         let read = match &mut self.waiting {
             Some(waiting) => {
@@ -186,7 +205,7 @@ impl FileRegion {
         Poll::Ready(Some(match read {
             Ok(bytes) => {
                 self.left.start += bytes.len() as u64;
-                Ok(bytes)
+                Ok(bytes.into())
             }
             Err(error) => Err(Error::Read(error)),
         }))
@@ -243,9 +262,9 @@ impl Passing {
                 Some(left) if *left < bytes.len() as u64 => Some(Err(Error::TooLong)),
                 Some(left) => {
                     *left -= bytes.len() as u64;
-                    Some(Ok(bytes))
+                    Some(Ok(bytes.into()))
                 }
-                None => Some(Ok(bytes)),
+                None => Some(Ok(bytes.into())),
             },
             Some(Err(error)) => Some(Err(Error::Cache(error))),
             None => None,

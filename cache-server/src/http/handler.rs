@@ -16,6 +16,7 @@ use super::error::{Asked, Failure};
 use super::range;
 use super::respond::Head;
 use super::route::{self, Name, RegistryRequest};
+use super::sendfile::Slot;
 use crate::cache::answer::{Answer, Content};
 use crate::cache::blob::BlobRequest;
 use crate::cache::list::ListRequest;
@@ -41,22 +42,20 @@ struct Reply {
 }
 
 impl Handler {
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Observed> {
+    /// `slot`: of the connection, if it can send files without reading them.
+    pub async fn handle<B>(&self, request: Request<B>, slot: Option<&Slot>) -> Response<Observed> {
         let (parts, _) = request.into_parts();
         let mut record = Record {
             started: Instant::now(),
-            method: parts.method.to_string(),
-            kind: "other",
-            upstream: String::new(),
-            repository: String::new(),
-            reference: String::new(),
+            method: parts.method.clone(),
+            request: None,
             status: 0,
             outcome: CacheOutcome::Invalid,
         };
         let reply = self.reply(&parts, &mut record).await;
         record.status = reply.head.status.as_u16();
         record.outcome = reply.outcome;
-        let body = Body::new(reply.content, reply.length, &self.buffers);
+        let body = Body::new(reply.content, reply.length, &self.buffers, slot);
         let mut response = Response::new(Observed::new(
             body,
             record,
@@ -76,25 +75,21 @@ impl Handler {
         if has_body(&parts.headers) {
             return Reply::failure(&Failure::body(), None, head_only);
         }
+        let path = parts.uri.path();
+        if route::is_ping(path) {
+            record.request = Some(RegistryRequest::Ping);
+            return Reply::ping(head_only);
+        }
         let hosts = self.cache.rules().map(|rules| rules.hosts());
-        let parsed = route::parse(
-            parts.uri.path(),
-            parts.uri.query(),
-            &hosts.clone().unwrap_or_default(),
-        );
-        let request = match (parsed, hosts) {
-            (Ok(RegistryRequest::Ping), _) => {
-                record.kind = "ping";
-                return Reply::ping(head_only);
-            }
-            (_, None) => return Reply::failure(&Failure::not_ready(), None, head_only),
-            (Err(error), Some(_)) => {
-                return Reply::failure(&Failure::of_route(&error), None, head_only);
-            }
-            (Ok(request), Some(_)) => request,
+        let parsed = match &hosts {
+            Some(hosts) => route::parse(path, parts.uri.query(), hosts),
+            None => return Reply::failure(&Failure::not_ready(), None, head_only),
         };
-        describe(&request, record);
-        let (name, asked) = match &request {
+        let request = match parsed {
+            Ok(request) => record.request.insert(request),
+            Err(error) => return Reply::failure(&Failure::of_route(&error), None, head_only),
+        };
+        let (name, asked) = match &*request {
             RegistryRequest::Ping => return Reply::ping(head_only),
             RegistryRequest::Manifest { name, .. } => (name, Asked::Manifest),
             RegistryRequest::Blob { name, .. } => (name, Asked::Blob),
@@ -102,9 +97,9 @@ impl Handler {
                 (name, Asked::List)
             }
         };
-        match self.ask(&request, head_only, &parts.headers).await {
+        match self.ask(request, head_only, &parts.headers).await {
             Ok(answer) => {
-                let reply = Reply::answer(answer, asked == Asked::Blob, parts.uri.path(), name);
+                let reply = Reply::answer(answer, asked == Asked::Blob, path, name);
                 reply.unless_known(&parts.headers)
             }
             Err(error) => Reply::failure(&Failure::of_cache(&error, asked), Some(name), head_only),
@@ -117,13 +112,13 @@ impl Handler {
         head: bool,
         headers: &HeaderMap,
     ) -> Result<Answer, cache::Error> {
-        match request.clone() {
+        match request {
             RegistryRequest::Ping => Err(cache::Error::Gone),
             RegistryRequest::Manifest { name, reference } => {
                 self.cache
-                    .manifest(&ManifestRequest {
-                        upstream: name.upstream,
-                        repository: name.repository,
+                    .manifest(ManifestRequest {
+                        upstream: &name.upstream,
+                        repository: &name.repository,
                         reference,
                         head,
                     })
@@ -133,9 +128,9 @@ impl Handler {
                 let range = requested_range(headers, &digest.to_string());
                 self.cache
                     .blob(&BlobRequest {
-                        upstream: name.upstream,
-                        repository: name.repository,
-                        digest,
+                        upstream: name.upstream.clone(),
+                        repository: name.repository.clone(),
+                        digest: digest.clone(),
                         range,
                         head,
                     })
@@ -146,26 +141,27 @@ impl Handler {
                 digest,
                 query,
             } => {
-                self.list(name, format!("referrers/{digest}"), query, head)
+                self.list(name, format!("referrers/{digest}"), query.clone(), head)
                     .await
             }
             RegistryRequest::Tags { name, query } => {
-                self.list(name, "tags/list".to_owned(), query, head).await
+                self.list(name, "tags/list".to_owned(), query.clone(), head)
+                    .await
             }
         }
     }
 
     async fn list(
         &self,
-        name: Name,
+        name: &Name,
         path: String,
         query: Option<String>,
         head: bool,
     ) -> Result<Answer, cache::Error> {
         self.cache
             .list(&ListRequest {
-                upstream: name.upstream,
-                repository: name.repository,
+                upstream: name.upstream.clone(),
+                repository: name.repository.clone(),
                 path,
                 query,
                 head,
@@ -244,18 +240,4 @@ fn requested_range(headers: &HeaderMap, digest: &str) -> ByteRange {
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn describe(request: &RegistryRequest, record: &mut Record) {
-    let (kind, name, reference) = match request {
-        RegistryRequest::Ping => return,
-        RegistryRequest::Manifest { name, reference } => ("manifest", name, reference.to_string()),
-        RegistryRequest::Blob { name, digest } => ("blob", name, digest.to_string()),
-        RegistryRequest::Referrers { name, digest, .. } => ("referrers", name, digest.to_string()),
-        RegistryRequest::Tags { name, .. } => ("tags", name, String::new()),
-    };
-    record.kind = kind;
-    record.upstream = name.upstream.to_string();
-    record.repository = name.repository.to_string();
-    record.reference = reference;
 }

@@ -55,6 +55,38 @@ pub enum Error {
     Reference(String),
 }
 
+impl RegistryRequest {
+    /// `manifest`, `blob`, `referrers`, `tags` or `ping`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Manifest { .. } => "manifest",
+            Self::Blob { .. } => "blob",
+            Self::Referrers { .. } => "referrers",
+            Self::Tags { .. } => "tags",
+        }
+    }
+
+    pub fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Ping => None,
+            Self::Manifest { name, .. }
+            | Self::Blob { name, .. }
+            | Self::Referrers { name, .. }
+            | Self::Tags { name, .. } => Some(name),
+        }
+    }
+
+    /// The tag or digest that is asked for; empty if there is none.
+    pub fn reference(&self) -> String {
+        match self {
+            Self::Ping | Self::Tags { .. } => String::new(),
+            Self::Manifest { reference, .. } => reference.to_string(),
+            Self::Blob { digest, .. } | Self::Referrers { digest, .. } => digest.to_string(),
+        }
+    }
+}
+
 enum Kind<'a> {
     Manifest(&'a str),
     Blob(&'a str),
@@ -64,10 +96,10 @@ enum Kind<'a> {
 
 /// Reads the path and query of a GET or HEAD.
 pub fn parse(path: &str, query: Option<&str>, hosts: &Hosts) -> Result<RegistryRequest, Error> {
-    let rest = match path {
-        "/v2" | "/v2/" => return Ok(RegistryRequest::Ping),
-        _ => path.strip_prefix("/v2/").ok_or(Error::NoSuchPath)?,
-    };
+    if is_ping(path) {
+        return Ok(RegistryRequest::Ping);
+    }
+    let rest = path.strip_prefix("/v2/").ok_or(Error::NoSuchPath)?;
     let (name, kind) = split(rest).ok_or(Error::NoSuchPath)?;
     let name = resolve(name, query, hosts)?;
     Ok(match kind {
@@ -89,6 +121,11 @@ pub fn parse(path: &str, query: Option<&str>, hosts: &Hosts) -> Result<RegistryR
             name,
         },
     })
+}
+
+/// Whether only the registry itself is asked for.
+pub fn is_ping(path: &str) -> bool {
+    matches!(path, "/v2" | "/v2/")
 }
 
 /// The kind stands at the end, since a repository can have any number of components.

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::handler::Handler;
+use super::sendfile::{Connection, Slot};
 
 /// Also the time that an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-const MAXIMUM_HEADERS: usize = 64;
-/// Bounds a request's head, and what waits to be written.
+/// Bounds a request's head, and what waits to be written. The number of headers keeps its default bound of 100, for which the
+/// library needs no memory of its own.
 const MAXIMUM_BUFFER: usize = 64 * 1024;
 /// Connections at the same time; more wait in the kernel's queue.
 const MAXIMUM_CONNECTIONS: usize = 8192;
@@ -99,15 +100,22 @@ async fn serve(stream: TcpStream, handler: &Arc<Handler>, drain: &Drain) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service =
-        service_fn(|request| async { Ok::<_, Infallible>(handler.handle(request).await) });
+    let slot = Slot::default();
+    let service = service_fn(|request| async {
+        Ok::<_, Infallible>(handler.handle(request, Some(&slot)).await)
+    });
+    let stream = Connection::new(
+        stream,
+        slot.clone(),
+        handler.buffers.clone(),
+        handler.metrics.clone(),
+    );
     let connection = http1::Builder::new()
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(MAXIMUM_HEADERS)
         .max_buf_size(MAXIMUM_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(stream, service);
     tokio::pin!(connection);
     let mut draining = false;
     loop {

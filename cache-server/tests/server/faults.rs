@@ -40,6 +40,7 @@ async fn wrong_content_never_completes_and_heals() {
     assert_eq!(upstream.requests(), [""; 0]);
     server.advance(Duration::from_secs(3));
     assert!(server.get(&path).await.content() == bytes);
+    server.settled().await;
     assert!(server.has_blob(&layer));
 }
 
@@ -82,6 +83,7 @@ async fn a_broken_body_is_resumed_unnoticed() {
     let server = TestServer::of(&upstream).await;
     let reply = server.get(&format!("/v2/a/blobs/{layer}")).await;
     assert!(reply.content() == bytes);
+    server.settled().await;
     assert!(server.has_blob(&layer));
     let ranges: Vec<_> = upstream
         .headers("GET ")
@@ -232,5 +234,6 @@ async fn a_store_that_cannot_be_written_does_not_stop_pulls() {
         .await
         .body
         .unwrap();
+    server.settled().await;
     assert!(server.has_blob(&layer));
 }

@@ -18,5 +18,6 @@ mod process;
 mod pull;
 mod ranges;
 mod routing;
+mod sendfile;
 mod tags;
 mod upstreams;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use cache_server::oci::{Algorithm, Digest};
 
-use crate::support::{FakeUpstream, Fault, Gate, content, eventually};
+use crate::support::{FakeUpstream, Fault, Gate, blob_path, content, eventually};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
 
@@ -188,6 +188,8 @@ async fn a_kill_in_the_middle_of_a_fill_leaves_nothing_wrong() {
         assert_eq!(std::fs::read_dir(store.join("tmp")).unwrap().count(), 0);
         let (status, body) = process.get(&path).await.unwrap();
         assert!(status == 200 && body == *bytes);
+        let stored = blob_path(&store, &digest);
+        eventually("it is stored", || async { stored.exists() }).await;
     }
     assert_eq!(all_is_right(&store), blobs.len());
 }
@@ -250,6 +252,8 @@ async fn a_disk_that_fills_up_breaks_one_body_and_stops_no_pull() {
     drop(process);
     let process = Process::start(directory.path(), &upstream);
     assert_eq!(process.get(&path).await.unwrap().1, bytes);
+    let stored = blob_path(&store, &digest);
+    eventually("it is stored", || async { stored.exists() }).await;
     assert_eq!(all_is_right(&store), 1);
 }
 

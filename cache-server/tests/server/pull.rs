@@ -62,6 +62,7 @@ async fn a_pull_stores_and_the_next_one_asks_nothing() {
         format!("GET /v2/team/app/blobs/{}", image.layers[1]),
     ];
     assert_eq!(upstream.requests(), expected);
+    server.settled().await;
     for name in [
         &image.digest,
         &image.config,
@@ -291,4 +292,32 @@ async fn lists_are_passed_through_with_their_own_parameters_only() {
         .get(&format!("/v2/a/referrers/{}", digest(b"x")))
         .await;
     assert_eq!(missing.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_whole_is_a_hit_at_once_for_ranges_and_heads_too() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::of(&upstream).await;
+    for seed in 0..10 {
+        let bytes = content(200_000, seed);
+        let layer = upstream.blob("a", bytes.clone());
+        let path = format!("/v2/a/blobs/{layer}");
+        server.get(&path).await.body.unwrap();
+        upstream.forget();
+        let head = server.head(&path).await;
+        assert_eq!(
+            (head.cache_status(), head.header("content-length")),
+            ("larder; hit", "200000")
+        );
+        let part = server.get_range(&path, "bytes=0-").await;
+        assert_eq!(
+            (part.status.as_u16(), part.cache_status()),
+            (206, "larder; hit")
+        );
+        assert!(part.content() == bytes);
+        // Another repository still has to prove that it has it.
+        let other = server.get(&format!("/v2/b/blobs/{layer}")).await;
+        assert_eq!(other.status, 404);
+        assert_eq!(upstream.count("/v2/a/"), 0);
+    }
 }

@@ -74,6 +74,7 @@ async fn a_cold_blob_asked_for_from_its_start_is_one_stream() {
         (200, "")
     );
     assert!(reply.content() == bytes);
+    server.settled().await;
     assert!(server.has_blob(&layer));
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{FakeUpstream, Fault, Gate, HOST, TestServer, eventually};
+use crate::support::{FakeUpstream, Fault, Gate, HOST, TestServer, content, eventually};
 
 const MINUTES: fn(u64) -> Duration = Duration::from_mins;
 
@@ -198,4 +198,76 @@ async fn many_checks_of_one_tag_are_one_request() {
         futures::future::join_all((0..20).map(|_| server.head("/v2/a/manifests/v1"))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
     assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_often_is_answered_from_memory_and_still_judged_by_the_policy() {
+    let upstream = FakeUpstream::start().await;
+    let image = upstream.image("a", "v1", &[]);
+    let server = TestServer::of(&upstream).await;
+    let by_digest = format!("/v2/a/manifests/{}", image.digest);
+    let by_tag = "/v2/a/manifests/v1";
+    for path in [by_tag, &by_digest] {
+        server.get(path).await.body.unwrap();
+        server.get(path).await.body.unwrap();
+    }
+    std::fs::remove_dir_all(server.store().join("repositories/r.test")).unwrap();
+    std::fs::remove_dir_all(server.store().join("blobs/sha256")).unwrap();
+    upstream.forget();
+    for path in [by_tag, &by_digest] {
+        let reply = server.get(path).await;
+        assert_eq!(reply.content(), &image.manifest[..]);
+        assert_eq!(reply.cache_status(), "larder; hit");
+    }
+    // Another repository is not known to have it, whatever is in memory.
+    let other = server
+        .get(&format!("/v2/b/manifests/{}", image.digest))
+        .await;
+    assert_eq!(other.status, 404);
+
+    let path = server.config().join("policy.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}\ndefaultAction: Deny\n")).unwrap();
+    eventually("the policy is in force", || async {
+        server.get(by_tag).await.status == 403
+    })
+    .await;
+    assert_eq!(server.get(&by_digest).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_removed_from_the_store_is_in_memory_for_ten_seconds_at_most() {
+    let upstream = FakeUpstream::start().await;
+    let image = upstream.image("a", "v1", &[]);
+    let server = TestServer::of(&upstream).await;
+    let by_digest = format!("/v2/a/manifests/{}", image.digest);
+    for _ in 0..2 {
+        server.get(&by_digest).await.body.unwrap();
+        server.get("/v2/a/manifests/v1").await.body.unwrap();
+    }
+    std::fs::remove_dir_all(server.store().join("repositories/r.test")).unwrap();
+    server.advance(Duration::from_secs(10));
+    upstream.forget();
+    let reply = server.get("/v2/a/manifests/v1").await;
+    assert_eq!(reply.cache_status(), "larder; fwd=miss; stored");
+    assert_eq!(upstream.count("/manifests/v1"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moved_is_never_answered_with_what_it_was() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::of(&upstream).await;
+    for round in 0..5 {
+        let image = upstream.image("a", "v1", &[content(100, round)]);
+        server.advance(Duration::from_secs(3600));
+        for _ in 0..3 {
+            let reply = server.get("/v2/a/manifests/v1").await;
+            assert_eq!(reply.content(), &image.manifest[..]);
+            let head = server.head("/v2/a/manifests/v1").await;
+            assert_eq!(
+                head.header("docker-content-digest"),
+                image.digest.to_string()
+            );
+        }
+    }
 }

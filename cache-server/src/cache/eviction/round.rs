@@ -110,6 +110,9 @@ impl Cache {
             .collect();
         let plan = plan(&items, &limits);
         remove_old_records(store, &survey)?;
+        if !survey.old_tags.is_empty() || !survey.old_manifests.is_empty() {
+            self.forget_recent();
+        }
         let freed = self.carry_out(&entries, &plan, seconds(now))?;
         // What a single write lacked says nothing about the next.
         if wanted.disk == 0 {
@@ -151,6 +154,7 @@ impl Cache {
         }
         if without_manifest || plan.evict.iter().any(|(_, why)| *why == Reason::Superseded) {
             sweep(store, &touched)?;
+            self.forget_recent();
         }
         Ok(freed)
     }

@@ -2,6 +2,7 @@
 
 mod client;
 mod fake_upstream;
+mod raw;
 mod test_server;
 mod tls;
 
@@ -11,6 +12,7 @@ use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
+pub use raw::Raw;
 pub use test_server::{TestServer, blob_path};
 
 /// The host under which most tests know their upstream.

@@ -245,6 +245,14 @@ impl TestServer {
         blob_path(&self.store(), digest).exists()
     }
 
+    /// Waits until what was fetched is durable and in its place: a client has the whole earlier.
+    pub async fn settled(&self) {
+        super::eventually("no fill runs", || async {
+            self.metric("larder_fills_running").await == 0
+        })
+        .await;
+    }
+
     pub fn temporary_files(&self) -> usize {
         std::fs::read_dir(self.store().join("tmp")).unwrap().count()
     }

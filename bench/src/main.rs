@@ -1,0 +1,98 @@
+//! Larder, distribution as a pull-through cache and nginx with static files, side by side in one run on loopback.
+//! Ratios within a run are what counts: the load comes from the same machine.
+
+mod client;
+mod content;
+mod measure;
+mod program;
+mod report;
+mod target;
+mod upstream;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use content::Content;
+use measure::{Setting, cold, hot, manifests, many};
+use report::Report;
+use upstream::Upstream;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (mut write, mut only) = (None, String::new());
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, path] if flag == "--write" => write = Some(PathBuf::from(path)),
+            [flag, name] if flag == "--only" => only.clone_from(name),
+            _ => bail!("usage: bench [--only idle|cold|manifests|hot|many] [--write FILE]"),
+        }
+    }
+    let begun = Instant::now();
+    let report = run(&only)?;
+    println!("{}", report.table());
+    println!("took {:.0} s", begun.elapsed().as_secs_f64());
+    if let Some(path) = write {
+        std::fs::write(&path, report.page())
+            .with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn run(only: &str) -> Result<Report> {
+    raise_limit_of_files()?;
+    let directory = tempfile::tempdir().context("failed to create a directory")?;
+    let content = Content::new();
+    let upstream = Upstream::start(content.clone())?;
+    let blobs = [
+        content.blob(1, content::LARGEST),
+        content.blob(2, content::LARGEST),
+    ];
+    let manifest = content.manifest("v1");
+    let mut files: Vec<(&str, String)> = vec![
+        ("manifests", manifest.clone()),
+        ("manifests", "v1".to_owned()),
+    ];
+    files.extend(blobs.iter().map(|digest| ("blobs", digest.clone())));
+    let place = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(&path).context("failed to create a directory")?;
+        anyhow::Ok(path)
+    };
+    let setting = Setting {
+        larder: target::larder(&place("larder")?, upstream.address)?,
+        distribution: target::distribution(&place("distribution")?, upstream.address)?,
+        nginx: target::nginx(&place("nginx")?, &content, &files)?,
+        content,
+        upstream,
+        blobs,
+        manifest,
+    };
+    let mut report = Report::new();
+    let measures: [(&str, fn(&Setting, &mut Report) -> Result<()>); 5] = [
+        ("idle", many::idle),
+        ("cold", cold::measure),
+        ("manifests", manifests::measure),
+        ("hot", hot::measure),
+        ("many", many::downloads),
+    ];
+    for (name, measure) in measures {
+        if name.contains(only) {
+            report.progress(name);
+            measure(&setting, &mut report)?;
+        }
+    }
+    Ok(report)
+}
+
+/// For this process and those that it starts.
+fn raise_limit_of_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("failed to raise the limit of open files")
+}

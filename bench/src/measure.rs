@@ -1,0 +1,86 @@
+//! What is measured. Each measure alternates the servers, round by round, and reports medians.
+
+pub(crate) mod cold;
+pub(crate) mod hot;
+pub(crate) mod manifests;
+pub(crate) mod many;
+
+use std::net::SocketAddr;
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
+use crate::content::Content;
+use crate::target::Target;
+use crate::upstream::Upstream;
+
+/// Rounds of each measure.
+pub(crate) const ROUNDS: usize = 3;
+
+/// All that takes part.
+pub(crate) struct Setting {
+    pub(crate) larder: Target,
+    pub(crate) distribution: Target,
+    pub(crate) nginx: Target,
+    pub(crate) content: Content,
+    pub(crate) upstream: Upstream,
+    /// Large ones, which nginx has too.
+    pub(crate) blobs: [String; 2],
+    pub(crate) manifest: String,
+}
+
+impl Setting {
+    /// The servers in the order of this round.
+    pub(crate) fn targets(&self, round: usize) -> [(usize, &Target); 3] {
+        let targets = [(0, &self.larder), (1, &self.distribution), (2, &self.nginx)];
+        [0, 1, 2].map(|place| targets[(place + round) % 3])
+    }
+}
+
+pub(crate) fn blob_path(digest: &str) -> String {
+    format!("/v2/bench/blobs/{digest}")
+}
+
+/// The value in the middle.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Runs the same work on so many threads and collects what they return.
+pub(crate) fn on_threads<T: Send>(
+    count: usize,
+    work: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|number| {
+                let work = &work;
+                scope.spawn(move || work(number))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow!("a client failed"))?)
+            .collect()
+    })
+}
+
+/// Gets it once.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<crate::client::Timing> {
+    crate::client::Client::connect(address)?.get(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "nothing is computed")]
+    fn the_median_is_the_value_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[1.0]), 1.0);
+        assert!(median(&[]).is_nan());
+    }
+}

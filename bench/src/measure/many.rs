@@ -1,0 +1,87 @@
+//! Memory: with nothing to do, and with a thousand slow readers.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::{Setting, blob_path, get, on_threads};
+use crate::client::Client;
+use crate::report::{Report, Row};
+use crate::target::Target;
+
+const DOWNLOADS: usize = 1000;
+const READERS: usize = 4;
+const TIME: Duration = Duration::from_secs(4);
+/// Read by each download at a turn.
+const PIECE: usize = 16 * 1024;
+
+#[expect(clippy::unnecessary_wraps, reason = "as all measures")]
+pub(crate) fn idle(setting: &Setting, report: &mut Report) -> Result<()> {
+    report.add(
+        Row::new("idle RSS MiB")
+            .values(
+                setting.larder.idle,
+                setting.distribution.idle,
+                "nginx",
+                setting.nginx.idle,
+                1,
+            )
+            .no_more_than(25.0, "25 MiB"),
+    );
+    Ok(())
+}
+
+pub(crate) fn downloads(setting: &Setting, report: &mut Report) -> Result<()> {
+    let path = blob_path(&setting.blobs[0]);
+    let mut above = [0.0; 3];
+    for (place, target) in setting.targets(0) {
+        get(target.address, &path)?;
+        let peak = peak_of(target, &path).with_context(|| format!("with {}", target.name))?;
+        above[place] = peak - target.idle;
+    }
+    let [larder, distribution, nginx] = above;
+    report.add(
+        Row::new("1,000 slow downloads of one 64 MiB blob: RSS above idle MiB")
+            .values(larder, distribution, "nginx", nginx, 1)
+            .no_more_than(32.0, "32 MiB"),
+    );
+    Ok(())
+}
+
+/// The most memory while a thousand connections read slowly.
+fn peak_of(target: &Target, path: &str) -> Result<f64> {
+    let begun = Instant::now();
+    let peaks = on_threads(READERS + 1, |number| {
+        if number == READERS {
+            return watch(target, begun);
+        }
+        let sockets = (0..DOWNLOADS / READERS)
+            .map(|_| Client::ask(target.address, path))
+            .collect::<Result<Vec<_>>>()?;
+        let mut buffer = vec![0; PIECE];
+        while begun.elapsed() < TIME {
+            for socket in &sockets {
+                let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+                match rustix::net::recv(socket, buffer.as_mut_slice(), flags) {
+                    Ok((_, 0)) => anyhow::bail!("a download ended early"),
+                    Ok(_) | Err(Errno::AGAIN) => {}
+                    Err(error) => return Err(error).context("a download failed"),
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(0.0)
+    })?;
+    Ok(peaks.into_iter().fold(0.0, f64::max))
+}
+
+fn watch(target: &Target, begun: Instant) -> Result<f64> {
+    let mut peak: f64 = 0.0;
+    while begun.elapsed() < TIME {
+        peak = peak.max(target.program.memory("VmRSS")?);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(peak)
+}

@@ -1,0 +1,180 @@
+//! The table, on the terminal and as a page of the documentation.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+/// All rows so far.
+#[derive(Debug)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    begun: Instant,
+    load: String,
+}
+
+/// One measure.
+#[derive(Debug)]
+pub(crate) struct Row {
+    what: String,
+    value: f64,
+    larder: String,
+    distribution: String,
+    reference: String,
+    bar: String,
+}
+
+impl Report {
+    pub(crate) fn new() -> Self {
+        Self {
+            rows: Vec::new(),
+            begun: Instant::now(),
+            load: load(),
+        }
+    }
+
+    pub(crate) fn progress(&self, what: &str) {
+        eprintln!("bench: {:3} s: {what}", self.begun.elapsed().as_secs());
+    }
+
+    pub(crate) fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let mut table =
+            "| what | Larder | distribution | nginx or direct | bar |\n|---|---|---|---|---|\n"
+                .to_owned();
+        for row in &self.rows {
+            let _ = writeln!(
+                table,
+                "| {} | {} | {} | {} | {} |",
+                row.what, row.larder, row.distribution, row.reference, row.bar
+            );
+        }
+        table
+    }
+
+    /// The whole page.
+    pub(crate) fn page(&self) -> String {
+        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        format!(
+            "# Benchmarks
+
+The last run of `cargo xtask bench`, which writes this page. Larder, distribution 3.1.2 as a pull-through cache, and nginx with
+static files (`sendfile`, `tcp_nopush`, `open_file_cache`, two workers) take turns in one run; the values are medians of the
+rounds. No access logs. Times of cold blobs are compared with the upstream itself.
+
+Machine: {processors} cores, loopback; the load and the upstream run on the same cores, so ratios within the run mean more than
+values. Load average when it began: {}. On loopback a body costs other things than on a network: nothing here says how fast
+anything is elsewhere.
+
+{}",
+            self.load,
+            self.table()
+        )
+    }
+}
+
+impl Row {
+    pub(crate) fn new(what: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+            value: f64::NAN,
+            larder: String::new(),
+            distribution: String::new(),
+            reference: String::new(),
+            bar: String::new(),
+        }
+    }
+
+    /// Numbers of all three; `name` is what the third is.
+    pub(crate) fn values(
+        self,
+        larder: f64,
+        distribution: f64,
+        name: &str,
+        reference: f64,
+        digits: usize,
+    ) -> Self {
+        Self {
+            value: larder,
+            larder: format!("{larder:.digits$}"),
+            distribution: format!("{distribution:.digits$}"),
+            reference: format!("{name} {reference:.digits$}"),
+            ..self
+        }
+    }
+
+    pub(crate) fn two(self, larder: String, distribution: String) -> Self {
+        Self {
+            larder,
+            distribution,
+            ..self
+        }
+    }
+
+    /// Larder's value may be that many times another one.
+    pub(crate) fn at_most(self, factor: f64, other: f64, name: &str) -> Self {
+        let (value, bar) = (self.value, format!("≤ {factor} × {name}"));
+        self.verdict(value <= factor * other, &bar, value / other)
+    }
+
+    pub(crate) fn at_least(self, factor: f64, other: f64, name: &str) -> Self {
+        let (value, bar) = (self.value, format!("≥ {factor} × {name}"));
+        self.verdict(value >= factor * other, &bar, value / other)
+    }
+
+    pub(crate) fn no_more_than(self, bound: f64, name: &str) -> Self {
+        let value = self.value;
+        self.judged(value, bound, name)
+    }
+
+    pub(crate) fn judged(self, value: f64, bound: f64, name: &str) -> Self {
+        let word = word(value <= bound);
+        Self {
+            bar: format!("≤ {name}: {word}"),
+            ..self
+        }
+    }
+
+    fn verdict(self, met: bool, bar: &str, ratio: f64) -> Self {
+        Self {
+            bar: format!("{bar}: {} ({ratio:.2})", word(met)),
+            ..self
+        }
+    }
+}
+
+fn word(met: bool) -> &'static str {
+    if met { "met" } else { "**missed**" }
+}
+
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_whether_its_bar_was_met() {
+        let row = |larder| Row::new("x").values(larder, 3.0, "nginx", 2.0, 1);
+        assert_eq!(
+            row(2.0).at_most(1.0, 2.0, "nginx").bar,
+            "≤ 1 × nginx: met (1.00)"
+        );
+        assert_eq!(
+            row(2.5).at_most(1.0, 2.0, "nginx").bar,
+            "≤ 1 × nginx: **missed** (1.25)"
+        );
+        assert_eq!(
+            row(2.0).at_least(1.0, 2.0, "nginx").bar,
+            "≥ 1 × nginx: met (1.00)"
+        );
+        assert_eq!(
+            row(2.5).no_more_than(2.0, "2 MiB").bar,
+            "≤ 2 MiB: **missed**"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! Manifests and tags that were asked for lately, so that an answer that is in memory waits for no thread and no disk.
+//! What may be served is decided before, for each request.
+
+use super::manifest::{Key, Stored};
+use super::recent::{Recent, Ticket};
+use super::{Cache, Origin};
+use crate::oci::{Digest, Tag};
+use crate::storage::TagRecord;
+
+/// All manifests in memory together.
+const MANIFESTS: usize = 7 * 1024 * 1024;
+/// A larger one is read from the store each time.
+const LARGEST: usize = 256 * 1024;
+/// All tags in memory together.
+const TAGS: usize = 1024 * 1024;
+/// What an entry weighs besides its content, about.
+const ENTRY: usize = 512;
+
+/// What is in memory.
+#[derive(Debug)]
+pub(super) struct RecentManifests {
+    manifests: Recent<Key<Digest>, Stored>,
+    tags: Recent<Key<Tag>, TagRecord>,
+}
+
+/// Taken before the store is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tickets {
+    manifests: Ticket,
+    tags: Ticket,
+}
+
+impl Default for RecentManifests {
+    fn default() -> Self {
+        Self {
+            manifests: Recent::new(MANIFESTS),
+            tags: Recent::new(TAGS),
+        }
+    }
+}
+
+impl Cache {
+    /// Drops all that is in memory. To be called after records or content were removed from the store: that is rare, and what
+    /// is asked for again is soon back.
+    pub(super) fn forget_recent(&self) {
+        self.0.recent.tags.clear();
+        self.0.recent.manifests.clear();
+    }
+
+    pub(super) fn tickets(&self) -> Tickets {
+        Tickets {
+            manifests: self.0.recent.manifests.ticket(),
+            tags: self.0.recent.tags.ticket(),
+        }
+    }
+
+    pub(super) fn recent_manifest(&self, origin: &Origin, digest: &Digest) -> Option<Stored> {
+        let key = Key::new(origin, digest);
+        let found = self.0.recent.manifests.get(&key, self.0.clock.now())?;
+        // An answer from memory is a use like any other: what is asked for all the time must not look unused.
+        self.0.store.touch(digest);
+        Some(found)
+    }
+
+    pub(super) fn recent_tag(&self, origin: &Origin, tag: &Tag) -> Option<TagRecord> {
+        let key = Key::new(origin, tag);
+        let found = self.0.recent.tags.get(&key, self.0.clock.now())?;
+        self.0.store.touch(&found.digest);
+        Some(found)
+    }
+
+    /// The repository's manifest was read from the store.
+    pub(super) fn manifest_was_read(&self, origin: &Origin, stored: &Stored, tickets: Tickets) {
+        if stored.content.len() > LARGEST {
+            return;
+        }
+        let weight = stored.content.len() + ENTRY;
+        self.0.recent.manifests.put(
+            Key::new(origin, &stored.digest),
+            stored.clone(),
+            weight,
+            self.0.clock.now(),
+            tickets.manifests,
+        );
+    }
+
+    pub(super) fn tag_was_read(
+        &self,
+        origin: &Origin,
+        tag: &Tag,
+        record: &TagRecord,
+        tickets: Tickets,
+    ) {
+        let (key, record) = (Key::new(origin, tag), record.clone());
+        let now = self.0.clock.now();
+        self.0
+            .recent
+            .tags
+            .put(key, record, ENTRY, now, tickets.tags);
+    }
+
+    /// The record in the store is this one now.
+    pub(super) fn tag_was_written(&self, origin: &Origin, tag: &Tag, record: &TagRecord) {
+        let (key, record) = (Key::new(origin, tag), record.clone());
+        self.0
+            .recent
+            .tags
+            .set(key, record, ENTRY, self.0.clock.now());
+    }
+
+    /// The store has another record now, or none.
+    pub(super) fn tag_was_removed(&self, origin: &Origin, tag: &Tag) {
+        self.0.recent.tags.forget(&Key::new(origin, tag));
+    }
+}
