@@ -1,5 +1,8 @@
-//! The admin port: health, metrics and what is in force. Keep it away from clients.
+//! The admin port: health, metrics, what is in force and what is stored. Keep it away from clients.
 
+mod store;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,8 +11,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json};
-use axum::routing::get;
+use axum::routing::{get, post};
 
+use crate::cache::Cache;
 use crate::metrics::Metrics;
 use crate::reload::Status;
 use crate::storage::Store;
@@ -20,6 +24,9 @@ pub struct Admin {
     pub status: Arc<Status>,
     pub metrics: Arc<Metrics>,
     pub store: Arc<Store>,
+    pub cache: Cache,
+    /// File with the token for calls that change things.
+    pub token_file: Option<PathBuf>,
     pub static_hash: String,
     pub draining: AtomicBool,
 }
@@ -30,6 +37,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/configz", get(configz))
+        .route("/v1/ls", get(store::list))
+        .route("/v1/purge", post(store::purge))
         .with_state(admin)
 }
 

@@ -111,6 +111,8 @@ impl App {
             status,
             metrics: metrics.clone(),
             store: store.clone(),
+            cache: cache.clone(),
+            token_file: config.admin_token_file.clone(),
             static_hash: config.hash(),
             draining: AtomicBool::new(false),
         });

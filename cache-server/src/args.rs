@@ -31,6 +31,32 @@ pub enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// List the images in a running server's store, one JSON object a line.
+    Ls {
+        #[command(flatten)]
+        remote: Remote,
+        /// Only repositories that begin with it: `docker.io/library`.
+        #[arg(long, default_value = "")]
+        prefix: String,
+    },
+    /// Take an image out of a running server's store, with what no other image needs.
+    Purge {
+        #[command(flatten)]
+        remote: Remote,
+        /// `docker.io/library/alpine:3.20`, or with `@` and a digest, which removes that content in any case.
+        image: String,
+    },
+}
+
+/// A running server's admin port.
+#[derive(Debug, Args)]
+pub struct Remote {
+    /// The admin port: `http://127.0.0.1:5001`.
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// File with the token of the server's `adminTokenFile`.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
 }
 
 #[derive(Debug, Args)]

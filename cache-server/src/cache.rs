@@ -18,6 +18,7 @@ pub mod manifest;
 mod manifest_store;
 pub mod memory;
 pub mod outcome;
+pub mod purge;
 mod scrub;
 pub mod tag;
 pub mod verified;

@@ -28,4 +28,5 @@ pub mod config;
 pub mod fsck;
 pub mod metrics;
 pub mod reload;
+pub mod remote;
 pub mod telemetry;

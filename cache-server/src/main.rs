@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use cache_server::app::{App, Options};
 use cache_server::args::{Arguments, Command};
 use cache_server::config::Location;
-use cache_server::telemetry;
+use cache_server::{remote, telemetry};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +16,12 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Some(Command::Check { path }) => check(&path),
         Some(Command::Fsck { store, repair }) => fsck(&store, repair),
+        Some(Command::Ls { remote: to, prefix }) => {
+            call(remote::list(&to.server, &to.token_file, &prefix))
+        }
+        Some(Command::Purge { remote: to, image }) => {
+            call(remote::purge(&to.server, &to.token_file, &image))
+        }
         Some(Command::Run(run)) => serve(run.config.as_deref()),
         None => serve(arguments.run.config.as_deref()),
     };
@@ -50,6 +56,16 @@ fn fsck(store: &Path, repair: bool) -> anyhow::Result<()> {
     Err(anyhow!(
         "{wrong} wrong; run it with --repair to move them out of the way"
     ))
+}
+
+/// Runs a call of another server to its end.
+fn call(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| anyhow!("failed to start the runtime: {error}"))?;
+    runtime.block_on(work).map_err(|error| anyhow!("{error:#}"))
 }
 
 fn serve(path: Option<&Path>) -> anyhow::Result<()> {

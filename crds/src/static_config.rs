@@ -32,6 +32,9 @@ pub struct StaticConfig {
     /// Time in which all stored content is compared with its digests once, slowly. Default 7d; 0s: never.
     #[serde(skip_serializing_if = "is_scrub_interval")]
     pub scrub_interval: Duration,
+    /// File with the token that `ls` and `purge` on the admin port need. Default: nobody may use them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
 }
 
 const SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
@@ -65,6 +68,7 @@ impl Default for StaticConfig {
             log_format: LogFormat::Text,
             access_log: true,
             scrub_interval: SCRUB_INTERVAL,
+            admin_token_file: None,
         }
     }
 }

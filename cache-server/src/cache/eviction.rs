@@ -15,6 +15,8 @@ use crate::clock::Moment;
 use crate::storage;
 use round::Wanted;
 
+pub(super) use round::sweep;
+
 /// Freed at least when the disk is full, so that not every write needs a round.
 const DISK_STEP: u64 = 1 << 20;
 /// How soon it is looked again while nothing new is taken: content in use becomes free meanwhile.
@@ -56,6 +58,13 @@ impl Default for Room {
             refused: AtomicI64::new(0),
             last: Mutex::default(),
         }
+    }
+}
+
+impl Room {
+    /// Keeps rounds from running while it is held.
+    pub(super) async fn pause(&self) -> impl Sized + '_ {
+        self.last.lock().await
     }
 }
 

@@ -12,6 +12,7 @@ mod support;
 mod capacity;
 mod faults;
 mod lifecycle;
+mod operations;
 mod policy;
 mod process;
 mod pull;

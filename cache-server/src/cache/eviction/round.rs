@@ -109,7 +109,7 @@ impl Cache {
             })
             .collect();
         let plan = plan(&items, &limits);
-        remove_old_records(store, &survey)?;
+        remove_old_records(store, &survey, limits.in_use_since)?;
         let freed = self.carry_out(&entries, &plan, seconds(now))?;
         // What a single write lacked says nothing about the next.
         if wanted.disk == 0 {
@@ -208,19 +208,33 @@ fn share(size: u64, percent: u8) -> u64 {
     size / 100 * u64::from(percent) + size % 100 * u64::from(percent) / 100
 }
 
-fn remove_old_records(store: &Store, survey: &Survey) -> Result<(), storage::Error> {
-    for (host, repository, tag) in &survey.old_tags {
-        store.remove_tag(host, repository, tag)?;
-        tracing::info!(upstream = %host, %repository, %tag, "the tag is not among the newest any more");
+/// Removes what is not among the newest any more. What is in use stays for now: without its record, nobody would know
+/// later that it is old.
+fn remove_old_records(
+    store: &Store,
+    survey: &Survey,
+    in_use_since: u32,
+) -> Result<(), storage::Error> {
+    let is_in_use = |digest| {
+        let entry = store.index().get(&Key::from(digest));
+        entry.is_some_and(|entry| entry.used >= in_use_since)
+    };
+    for (host, repository, tag, digest) in &survey.old_tags {
+        if !is_in_use(digest) {
+            store.remove_tag(host, repository, tag)?;
+            tracing::info!(upstream = %host, %repository, %tag, "the tag is not among the newest any more");
+        }
     }
     for (host, repository, digest) in &survey.old_manifests {
-        store.remove_manifest_record(host, repository, digest)?;
+        if !is_in_use(digest) {
+            store.remove_manifest_record(host, repository, digest)?;
+        }
     }
     Ok(())
 }
 
 /// Removes records of content that is gone, in every repository that speaks of it.
-fn sweep(store: &Store, touched: &HashSet<Key>) -> Result<(), storage::Error> {
+pub(crate) fn sweep(store: &Store, touched: &HashSet<Key>) -> Result<(), storage::Error> {
     store.each_repository(&mut |host, repository| {
         if !store.speaks_of(host, repository, touched)? {
             return Ok(());

@@ -175,6 +175,10 @@ impl TestServer {
         self.app.data_address
     }
 
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.app.admin_address)
+    }
+
     pub fn advance(&self, duration: Duration) {
         let milliseconds = i64::try_from(duration.as_millis()).unwrap();
         self.clock.fetch_add(milliseconds, Ordering::SeqCst);
