@@ -90,7 +90,13 @@ async fn what_is_larger_than_the_capacity_is_passed_through_and_displaces_nothin
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_shrinks_what_is_stored() {
     let upstream = FakeUpstream::start().await;
-    let server = start(&upstream, "capacity: {maxSize: 64Mi}").await;
+    // Nothing but the edit makes it look: the timer is slow.
+    let server = TestServer::builder()
+        .upstream(HOST, &upstream)
+        .tail("capacity: {maxSize: 64Mi}")
+        .tune(|options| options.patience.upkeep = DAY)
+        .start()
+        .await;
     let mut layers = Vec::new();
     for seed in 0..8 {
         let layer = upstream.blob("a", content(2 * MIB, seed));

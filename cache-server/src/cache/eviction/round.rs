@@ -109,7 +109,7 @@ impl Cache {
             })
             .collect();
         let plan = plan(&items, &limits);
-        remove_old_records(store, &survey)?;
+        remove_old_records(store, &survey, limits.in_use_since)?;
         if !survey.old_tags.is_empty() || !survey.old_manifests.is_empty() {
             self.forget_recent();
         }
@@ -212,13 +212,27 @@ fn share(size: u64, percent: u8) -> u64 {
     size / 100 * u64::from(percent) + size % 100 * u64::from(percent) / 100
 }
 
-fn remove_old_records(store: &Store, survey: &Survey) -> Result<(), storage::Error> {
-    for (host, repository, tag) in &survey.old_tags {
-        store.remove_tag(host, repository, tag)?;
-        tracing::info!(upstream = %host, %repository, %tag, "the tag is not among the newest any more");
+/// Removes what is not among the newest any more. What is in use stays for now: without its record, nobody would know
+/// later that it is old.
+fn remove_old_records(
+    store: &Store,
+    survey: &Survey,
+    in_use_since: u32,
+) -> Result<(), storage::Error> {
+    let is_in_use = |digest| {
+        let entry = store.index().get(&Key::from(digest));
+        entry.is_some_and(|entry| entry.used >= in_use_since)
+    };
+    for (host, repository, tag, digest) in &survey.old_tags {
+        if !is_in_use(digest) {
+            store.remove_tag(host, repository, tag)?;
+            tracing::info!(upstream = %host, %repository, %tag, "the tag is not among the newest any more");
+        }
     }
     for (host, repository, digest) in &survey.old_manifests {
-        store.remove_manifest_record(host, repository, digest)?;
+        if !is_in_use(digest) {
+            store.remove_manifest_record(host, repository, digest)?;
+        }
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(super) struct Survey {
     keeps: HashMap<Key, Keep>,
     superseded: HashSet<Key>,
     /// Records to remove.
-    pub(super) old_tags: Vec<(RegistryHost, Repository, Tag)>,
+    pub(super) old_tags: Vec<(RegistryHost, Repository, Tag, Digest)>,
     pub(super) old_manifests: Vec<(RegistryHost, Repository, Digest)>,
     /// Image manifests of which everything is stored: they can be pulled without the upstream.
     pub(super) complete: u64,
@@ -70,9 +70,10 @@ impl Survey {
         old.retain(|key, _| !kept.contains_key(key));
         let (host, repository) = (view.host, view.repository);
         let place = || (host.clone(), repository.clone());
-        for tag in &view.old_tags {
+        for (tag, digest) in view.old_tags.iter().zip(&view.superseded) {
             let (host, repository) = place();
-            self.old_tags.push((host, repository, tag.clone()));
+            let (tag, digest) = (tag.clone(), digest.clone());
+            self.old_tags.push((host, repository, tag, digest));
         }
         for digest in view
             .records
