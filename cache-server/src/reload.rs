@@ -158,19 +158,17 @@ impl Reloader {
             .upstreams
             .iter()
             .map(|configuration| {
-                let authorities = loaded.authorities.get(configuration.host.as_str());
+                let files = loaded.files.of(configuration);
                 // An upstream that did not change keeps its connections and tokens.
                 let known = rules
                     .as_ref()
                     .and_then(|rules| rules.upstream(&configuration.host))
-                    .filter(|known| {
-                        known.is_made_from(configuration, authorities.map(Vec::as_slice))
-                    });
+                    .filter(|known| known.is_made_from(configuration, &files));
                 match known {
                     Some(known) => Ok(known),
                     None => Upstream::new(
                         configuration.clone(),
-                        authorities.cloned(),
+                        files,
                         self.timeouts,
                         &self.clients,
                         self.metrics.clone(),

@@ -1,13 +1,18 @@
-//! One remote registry: endpoints, anonymous tokens, redirects, and bodies that are resumed when they break.
+//! One remote registry: endpoints, credentials and tokens, redirects, and bodies that are resumed when they break.
 //! Never imports `storage`.
 
 pub mod auth;
+mod authorize;
 pub mod blob;
 pub mod client;
+mod credentials;
+mod exchange;
+pub mod files;
 pub mod http_clients;
 pub mod redirect;
 pub mod response;
 pub mod token;
+mod token_request;
 pub mod trust;
 
 use std::sync::Arc;
@@ -15,6 +20,7 @@ use std::time::Duration;
 
 pub use blob::BlobStream;
 pub use client::Upstream;
+pub use files::Files;
 pub use http_clients::HttpClients;
 pub use response::{Body, Response};
 
@@ -44,6 +50,13 @@ pub enum Error {
     /// 401, 403 or 404: as far as anonymous clients can know, it is not there.
     #[error("failed to find it at {host}: status {status}")]
     NotFound { host: Arc<str>, status: u16 },
+    /// The credentials are wrong, or don't unlock it.
+    #[error("failed to sign in at {host} for {repository} with its credentials: status {status}")]
+    Credentials {
+        host: Arc<str>,
+        repository: Arc<str>,
+        status: u16,
+    },
     #[error("failed to get it from {host}: status {status}")]
     Status { host: Arc<str>, status: u16 },
     #[error("failed to reach {host}: {reason}")]

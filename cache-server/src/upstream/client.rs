@@ -1,40 +1,52 @@
 //! Requests to one upstream, over its endpoints in order.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crds::policy;
 use crds::values::RegistryHost;
 use prometheus::IntCounter;
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE,
-};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Url};
 
-use super::auth::Challenge;
+use super::authorize::Target;
+use super::credentials::Credentials;
+use super::files::Files;
 use super::http_clients::HttpClients;
 use super::token::Tokens;
-use super::{Error, Response, Timeouts, reason};
+use super::{Error, Response, Timeouts};
 use crate::metrics::Metrics;
 use crate::oci::{Digest, Reference, Repository, media_type};
+
+/// One place where the upstream's API is.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) index: usize,
+    pub(super) url: Url,
+    /// Whether it has asked for credentials of the scheme Basic: then they are sent at once.
+    pub(super) wants_basic: AtomicBool,
+}
 
 /// A registry to pull from.
 #[derive(Debug)]
 pub struct Upstream {
     configuration: policy::Upstream,
-    authorities: Option<Vec<u8>>,
+    files: Files,
     name: Arc<str>,
-    endpoints: Vec<Url>,
-    client: reqwest::Client,
+    endpoints: Vec<Endpoint>,
+    pub(super) auth_realms: Vec<Url>,
+    pub(super) credentials: Credentials,
+    pub(super) client: reqwest::Client,
     pub(super) timeouts: Timeouts,
     pub(super) tokens: Tokens,
     pub(super) received: IntCounter,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Upstream {
     pub fn new(
         configuration: policy::Upstream,
-        authorities: Option<Vec<u8>>,
+        files: Files,
         timeouts: Timeouts,
         clients: &HttpClients,
         metrics: Arc<Metrics>,
@@ -44,35 +56,47 @@ impl Upstream {
             host: name.clone(),
             reason,
         };
-        let endpoints = configuration
-            .effective_endpoints()
-            .iter()
-            .map(|endpoint| Url::parse(&endpoint.to_string()))
-            .collect::<Result<_, _>>()
-            .map_err(|error| setup(error.to_string().into()))?;
-        let client = clients
-            .get(authorities.as_deref(), timeouts)
-            .map_err(setup)?;
+        let urls = |endpoints: &[crds::values::Endpoint]| {
+            endpoints
+                .iter()
+                .map(|endpoint| Url::parse(&endpoint.to_string()))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| setup(error.to_string().into()))
+        };
+        let endpoints = urls(&configuration.effective_endpoints())?
+            .into_iter()
+            .enumerate()
+            .map(|(index, url)| Endpoint {
+                index,
+                url,
+                wants_basic: AtomicBool::new(false),
+            })
+            .collect();
+        let authorities = configuration
+            .ca_file
+            .as_deref()
+            .and_then(|path| files.get(path));
+        let client = clients.get(authorities, timeouts).map_err(setup)?;
+        let credentials =
+            Credentials::read(&configuration, &files).map_err(|reason| setup(reason.into()))?;
         Ok(Self {
             endpoints,
+            auth_realms: urls(&configuration.auth_realms)?,
+            credentials,
             client,
             timeouts,
             tokens: Tokens::default(),
             received: metrics.upstream_bytes.with_label_values(&[&name]),
             metrics,
             name,
-            authorities,
+            files,
             configuration,
         })
     }
 
     /// Whether a client made from these would be this one.
-    pub fn is_made_from(
-        &self,
-        configuration: &policy::Upstream,
-        authorities: Option<&[u8]>,
-    ) -> bool {
-        self.configuration == *configuration && self.authorities.as_deref() == authorities
+    pub fn is_made_from(&self, configuration: &policy::Upstream, files: &Files) -> bool {
+        self.configuration == *configuration && self.files == *files
     }
 
     pub fn host(&self) -> &RegistryHost {
@@ -161,17 +185,14 @@ impl Upstream {
     ) -> Result<Response, Error> {
         // What is stored is what the digest names: never a compressed form of it.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let repository = match &self.configuration.repository_prefix {
-            Some(prefix) => format!("{prefix}/{repository}"),
-            None => repository.to_string(),
-        };
+        let target = self.target(repository);
         let mut last = None;
-        for (index, endpoint) in self.endpoints.iter().enumerate() {
-            let mut url = endpoint.clone();
-            url.set_path(&format!("/v2/{repository}/{path}"));
+        for endpoint in &self.endpoints {
+            let mut url = endpoint.url.clone();
+            url.set_path(&format!("/v2/{}/{path}", target.name));
             url.set_query(query);
             match self
-                .authorized(method, (index, endpoint), &repository, url, headers.clone())
+                .authorized(method, endpoint, &target, url, headers.clone())
                 .await
             {
                 Err(error) if error.is_worth_another_endpoint() => last = Some(error),
@@ -184,95 +205,15 @@ impl Upstream {
         }))
     }
 
-    async fn authorized(
-        &self,
-        method: &Method,
-        (index, endpoint): (usize, &Url),
-        repository: &str,
-        url: Url,
-        mut headers: HeaderMap,
-    ) -> Result<reqwest::Response, Error> {
-        let scope = format!("repository:{repository}:pull");
-        let token = self.tokens.known(index, &scope).await;
-        if let Some(token) = &token {
-            headers.insert(AUTHORIZATION, bearer(token));
-        }
-        let mut response = self
-            .follow(method, endpoint, url.clone(), headers.clone())
-            .await?;
-        if response.status().as_u16() == 401
-            && let Some(challenge) = challenge(response.headers())
-        {
-            let token = self
-                .token((index, endpoint), &scope, &challenge, token.as_deref())
-                .await?;
-            headers.insert(AUTHORIZATION, bearer(&token));
-            response = self.follow(method, endpoint, url, headers).await?;
-        }
-        match response.status().as_u16() {
-            200 | 206 => Ok(response),
-            status => Err(self.status_error(status)),
-        }
-    }
-
-    /// One request and the head of its answer. An idle connection that the upstream closes at the very moment it is
-    /// used looks like a failure: such a request is sent once more.
-    pub(super) async fn exchange(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: HeaderMap,
-    ) -> Result<reqwest::Response, Error> {
-        match self.attempt(method, url, headers.clone()).await {
-            Err(Failed {
-                repeatable: true, ..
-            }) => self.attempt(method, url, headers).await,
-            other => other,
-        }
-        .map_err(|failed| Error::Unreachable {
-            host: self.name(),
-            reason: failed.reason,
-        })
-    }
-
-    async fn attempt(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: HeaderMap,
-    ) -> Result<reqwest::Response, Failed> {
-        let request = self
-            .client
-            .request(method.clone(), url.clone())
-            .headers(headers)
-            .send();
-        let count = |code: &str| {
-            let labels = [&*self.name, code];
-            self.metrics
-                .upstream_requests
-                .with_label_values(&labels)
-                .inc();
+    /// What a repository is called there, and who asks for it.
+    fn target(&self, repository: &Repository) -> Target<'_> {
+        let asked = repository.to_string();
+        let credential = self.credentials.for_repository(&asked);
+        let name = match &self.configuration.repository_prefix {
+            Some(prefix) => format!("{prefix}/{asked}"),
+            None => asked,
         };
-        match tokio::time::timeout(self.timeouts.header, request).await {
-            Ok(Ok(response)) => {
-                count(response.status().as_str());
-                Ok(response)
-            }
-            Ok(Err(error)) => {
-                count("error");
-                Err(Failed {
-                    repeatable: !error.is_connect() && !error.is_timeout() && error.is_request(),
-                    reason: reason(error),
-                })
-            }
-            Err(_) => {
-                count("timeout");
-                Err(Failed {
-                    repeatable: false,
-                    reason: "it did not answer in time".into(),
-                })
-            }
-        }
+        Target { name, credential }
     }
 
     pub(super) fn status_error(&self, status: u16) -> Error {
@@ -282,25 +223,4 @@ impl Upstream {
             _ => Error::Status { host, status },
         }
     }
-}
-
-/// A request without an answer.
-struct Failed {
-    repeatable: bool,
-    reason: Arc<str>,
-}
-
-fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .find_map(Challenge::parse)
-}
-
-fn bearer(token: &str) -> HeaderValue {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("Bearer invalid"));
-    value.set_sensitive(true);
-    value
 }

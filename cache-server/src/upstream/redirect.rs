@@ -4,6 +4,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 
 use super::client::Upstream;
+use super::exchange::Sent;
 use super::{Error, trust};
 
 const MAXIMUM: usize = 5;
@@ -19,7 +20,14 @@ impl Upstream {
     ) -> Result<reqwest::Response, Error> {
         let mut url = url;
         for _ in 0..=MAXIMUM {
-            let response = self.exchange(method, &url, headers.clone()).await?;
+            let response = self
+                .exchange(Sent {
+                    method,
+                    url: &url,
+                    headers: headers.clone(),
+                    form: None,
+                })
+                .await?;
             if !is_redirect(response.status()) {
                 return Ok(response);
             }

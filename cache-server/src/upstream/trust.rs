@@ -5,10 +5,14 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-/// Whether a token may be asked of `realm` on behalf of `endpoint`, which serves the upstream `host`.
-pub fn realm_is_trusted(endpoint: &Url, host: &str, realm: &Url) -> bool {
+/// Whether a token may be asked of `realm` on behalf of `endpoint`, which serves the upstream `host`. `allowed` are
+/// origins that the policy names.
+pub fn realm_is_trusted(endpoint: &Url, host: &str, realm: &Url, allowed: &[Url]) -> bool {
     if realm.scheme() != "https" && (realm.scheme() != "http" || endpoint.scheme() == "https") {
         return false;
+    }
+    if allowed.iter().any(|one| one.origin() == realm.origin()) {
+        return true;
     }
     let host = host.split(':').next().unwrap_or(host);
     realm.host_str().is_some_and(|realm| {
@@ -89,7 +93,7 @@ mod tests {
             ),
         ] {
             assert!(
-                realm_is_trusted(&url(endpoint), host, &url(realm)),
+                realm_is_trusted(&url(endpoint), host, &url(realm), &[]),
                 "{realm}"
             );
         }
@@ -136,10 +140,24 @@ mod tests {
             ),
         ] {
             assert!(
-                !realm_is_trusted(&url(endpoint), host, &url(realm)),
+                !realm_is_trusted(&url(endpoint), host, &url(realm), &[]),
                 "{realm}"
             );
         }
+    }
+
+    #[test]
+    fn a_realm_that_the_policy_names_is_trusted_as_it_is_named() {
+        let allowed = [url("https://login.example"), url("http://plain.example")];
+        let check = |endpoint: &str, realm: &str| {
+            realm_is_trusted(&url(endpoint), "r.test", &url(realm), &allowed)
+        };
+        assert!(check("https://r.test", "https://login.example/token"));
+        assert!(!check("https://r.test", "https://login.example:444/token"));
+        assert!(!check("https://r.test", "https://x.login.example/token"));
+        // Never from https to http, whoever says so.
+        assert!(!check("https://r.test", "http://plain.example/token"));
+        assert!(check("http://r.test", "http://plain.example/token"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod credentials;
 mod faults;
 mod lifecycle;
 mod policy;

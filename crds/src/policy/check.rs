@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, FORMAT, MAXIMUM_RULES, MAXIMUM_UPSTREAMS, Policy};
+use super::{
+    Action, FORMAT, MAXIMUM_CREDENTIALS, MAXIMUM_RULES, MAXIMUM_UPSTREAMS, Policy, Upstream,
+};
 use crate::values::RegistryHost;
 
 /// Why a `policy.yaml` is refused.
@@ -18,6 +20,22 @@ pub enum Error {
     RuleCount { found: usize },
     #[error("failed to take the policy: the upstream {host} is listed twice")]
     SameUpstream { host: RegistryHost },
+    #[error(
+        "failed to take the policy: the upstream {host} has {found} credentials; write {MAXIMUM_CREDENTIALS} at most"
+    )]
+    CredentialCount { host: RegistryHost, found: usize },
+    #[error(
+        "failed to take the policy: a credential of the upstream {host} must name usernameFile and passwordFile, or dockerConfigFile instead"
+    )]
+    CredentialKind { host: RegistryHost },
+    #[error(
+        "failed to take the policy: two credentials of the upstream {host} are for the same repositories"
+    )]
+    SameCredential { host: RegistryHost },
+    #[error(
+        "failed to take the policy: the upstream {host} has credentials, and clients of this cache show none; write allowAnonymousPrivate: true if everybody who reaches the cache may pull what they unlock"
+    )]
+    AnonymousPrivate { host: RegistryHost },
     #[error(
         "failed to take the policy: defaultUpstream is {host}, which is not one of the upstreams"
     )]
@@ -59,6 +77,7 @@ impl Policy {
                     host: upstream.host.clone(),
                 });
             }
+            self.check_credentials(upstream)?;
         }
         if let Some(host) = self
             .default_upstream
@@ -68,6 +87,31 @@ impl Policy {
             return Err(Error::UnknownDefault { host: host.clone() });
         }
         self.check_rules(&hosts)
+    }
+
+    fn check_credentials(&self, upstream: &Upstream) -> Result<(), Error> {
+        let host = || upstream.host.clone();
+        let credentials = &upstream.credentials;
+        if credentials.len() > MAXIMUM_CREDENTIALS {
+            return Err(Error::CredentialCount {
+                host: host(),
+                found: credentials.len(),
+            });
+        }
+        if !credentials.iter().all(super::Credential::is_of_one_kind) {
+            return Err(Error::CredentialKind { host: host() });
+        }
+        let scopes: BTreeSet<_> = credentials
+            .iter()
+            .map(|credential| &credential.repository_prefix)
+            .collect();
+        if scopes.len() < credentials.len() {
+            return Err(Error::SameCredential { host: host() });
+        }
+        if !credentials.is_empty() && !self.allow_anonymous_private {
+            return Err(Error::AnonymousPrivate { host: host() });
+        }
+        Ok(())
     }
 
     fn check_rules(&self, hosts: &BTreeSet<&RegistryHost>) -> Result<(), Error> {

@@ -8,6 +8,11 @@ upstreams:
   endpoints: [https://mirror.example:5000]
   repositoryPrefix: proxy/quay
   caFile: /etc/larder/secrets/quay/ca.crt
+  credentials:
+  - {usernameFile: /etc/larder/credentials/robot/username, passwordFile: /etc/larder/credentials/robot/password}
+  - {repositoryPrefix: team, dockerConfigFile: /etc/larder/credentials/team/config.json}
+  authRealms: [https://login.example]
+allowAnonymousPrivate: true
 defaultUpstream: docker.io
 rules:
 - name: ours/releases
@@ -137,6 +142,15 @@ fn errors_say_what_and_where() {
     );
     insta::assert_snapshot!("same rule", message("name: theirs", "name: ours/secret"));
     insta::assert_snapshot!("format", message("format: 1", "format: 9"));
+    insta::assert_snapshot!(
+        "credentials for everybody",
+        message("allowAnonymousPrivate: true", "")
+    );
+    insta::assert_snapshot!(
+        "two kinds of credential",
+        message("{repositoryPrefix: team,", "{usernameFile: /a,")
+    );
+    insta::assert_snapshot!("same credential", message("{repositoryPrefix: team,", "{"));
 }
 
 proptest::proptest! {

@@ -28,6 +28,39 @@ pub struct UpstreamSpec {
     /// Certificate authorities to trust for this upstream instead of the system's: PEM in a Secret of the same namespace. Changes take effect without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
+    /// Who the cache is to the upstream. The entry with the longest `repositoryPrefix` that fits a repository is used; where none fits, the upstream is asked anonymously.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub credentials: Vec<CredentialSpec>,
+    /// Where tokens may be asked for beside the upstream's own domain, when its answers say so: `https://login.example`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 8, max = 270)))]
+    #[x_kube(validation = ("self.all(e, e.matches('^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?/?$'))", "authRealms: write http:// or https:// and a host with an optional port, without path, user or query: https://login.example"))]
+    pub auth_realms: Vec<String>,
+}
+
+/// What the cache shows to an upstream, for some of its repositories or all.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialSpec {
+    /// For this repository and those below it, as clients name them: `team/private`. Default: for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 200),
+        regex(pattern = r"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$")
+    )]
+    pub repository_prefix: Option<String>,
+    /// A Secret of the same namespace, of the type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`. What it holds may change without a restart.
+    pub secret_ref: SecretRef,
+}
+
+/// A Secret in the same namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// A key of a Secret in the same namespace.

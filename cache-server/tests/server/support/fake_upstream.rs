@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use cache_server::oci::{Digest, media_type};
 
 use super::digest;
+use super::protection::{Protection, Verdict};
 
 /// Bytes of one piece of a gated body.
 pub const PIECE: usize = 16 * 1024;
@@ -95,7 +96,7 @@ struct State {
     manifests: Mutex<HashMap<(String, String), (String, Bytes)>>,
     scripts: Mutex<Vec<Script>>,
     log: Mutex<Vec<(String, HeaderMap)>>,
-    realm: Mutex<Option<String>>,
+    protection: Mutex<Protection>,
     tokens: AtomicU64,
     body_bytes: AtomicU64,
 }
@@ -217,7 +218,11 @@ impl FakeUpstream {
     /// Wants a token from that realm, or from `/token` here.
     pub fn require_token(&self, realm: Option<&str>) {
         let own = format!("{}/token", self.endpoint());
-        *self.state.realm.lock().unwrap() = Some(realm.unwrap_or(&own).to_owned());
+        self.protect(|protection| protection.realm = Some(realm.unwrap_or(&own).to_owned()));
+    }
+
+    pub fn protect(&self, change: impl FnOnce(&mut Protection)) {
+        change(&mut self.state.protection.lock().unwrap());
     }
 
     pub fn requests(&self) -> Vec<String> {
@@ -292,23 +297,23 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
         .unwrap()
         .push((line.clone(), request.headers().clone()));
     if path == "/token" {
-        let number = state.tokens.fetch_add(1, Ordering::SeqCst);
-        return full(
-            200,
-            format!(r#"{{"token":"t{number}","expires_in":300}}"#).into(),
-        );
+        return token(state, request).await;
     }
     let fault = take_fault(state, &line);
-    let realm = state.realm.lock().unwrap().clone();
-    if let Some(realm) = realm
-        && !request.headers().contains_key("authorization")
-    {
-        let mut response = full(401, Bytes::new());
-        let challenge = format!(r#"Bearer realm="{realm}",service="fake""#);
-        response
-            .headers_mut()
-            .insert("www-authenticate", challenge.parse().unwrap());
-        return response;
+    let verdict = {
+        let protection = state.protection.lock().unwrap();
+        protection.judge(&path, request.headers())
+    };
+    match verdict {
+        Verdict::Welcome => {}
+        Verdict::Hidden => return full(404, Bytes::from_static(b"{}")),
+        Verdict::Challenge(challenge) => {
+            let mut response = full(401, Bytes::new());
+            response
+                .headers_mut()
+                .insert("www-authenticate", challenge.parse().unwrap());
+            return response;
+        }
     }
     match &fault {
         Some(Fault::Status(status)) => return full(*status, Bytes::from_static(b"{}")),
@@ -328,6 +333,22 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
         return full(404, Bytes::from_static(b"{}"));
     };
     respond(state, &request, &media_type, content, fault)
+}
+
+async fn token(state: &State, request: Request<Incoming>) -> Response<Body> {
+    let headers = request.headers().clone();
+    let form = request.into_body().collect().await.unwrap().to_bytes();
+    let form = String::from_utf8(form.to_vec()).unwrap();
+    let prefix = {
+        let protection = state.protection.lock().unwrap();
+        protection.token_prefix(&headers, &form)
+    };
+    let Some(prefix) = prefix else {
+        return full(401, Bytes::from_static(b"{}"));
+    };
+    let number = state.tokens.fetch_add(1, Ordering::SeqCst);
+    let text = format!(r#"{{"token":"{prefix}{number}","expires_in":300}}"#);
+    full(200, text.into())
 }
 
 fn take_fault(state: &State, line: &str) -> Option<Fault> {

@@ -2,6 +2,7 @@
 
 mod client;
 mod fake_upstream;
+mod protection;
 mod test_server;
 mod tls;
 
