@@ -11,11 +11,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Rules};
-use crate::clock::Clock;
 use crate::config::{LoadedPolicy, Location};
-use crate::metrics::Metrics;
 use crate::storage::Store;
-use crate::upstream::{self, HttpClients, Timeouts, Upstream};
+use crate::upstream::{self, Environment, Upstream};
 
 /// Second line behind the file events, which some filesystems don't give.
 const POLL: Duration = Duration::from_secs(5);
@@ -63,10 +61,7 @@ pub struct Reloader {
     pub location: Location,
     pub cache: Cache,
     pub store: Arc<Store>,
-    pub metrics: Arc<Metrics>,
-    pub clock: Clock,
-    pub timeouts: Timeouts,
-    pub clients: HttpClients,
+    pub upstreams: Environment,
     pub status: Arc<Status>,
     pub in_force: Option<[u8; 32]>,
 }
@@ -145,8 +140,8 @@ impl Reloader {
         let was_remembered = status.source == Some(Source::LastGood);
         if status.last_error.take().is_some() || was_remembered {
             status.source = Some(Source::File);
-            self.metrics.policy_reload_successful.set(1);
-            self.metrics.policy_from_last_good.set(0);
+            self.upstreams.metrics.policy_reload_successful.set(1);
+            self.upstreams.metrics.policy_from_last_good.set(0);
         }
     }
 
@@ -166,26 +161,27 @@ impl Reloader {
                     .filter(|known| known.is_made_from(configuration, &files));
                 match known {
                     Some(known) => Ok(known),
-                    None => Upstream::new(
-                        configuration.clone(),
-                        files,
-                        self.timeouts,
-                        &self.clients,
-                        self.metrics.clone(),
-                    )
-                    .map(Arc::new),
+                    None => {
+                        Upstream::new(configuration.clone(), files, &self.upstreams).map(Arc::new)
+                    }
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let replaced = rules.iter().flat_map(|rules| rules.upstreams());
+        replaced
+            .filter(|old| !upstreams.iter().any(|new| Arc::ptr_eq(old, new)))
+            .for_each(|old| old.hide());
+        upstreams.iter().for_each(|upstream| upstream.show());
         self.cache.install(Rules::new(&loaded.policy, upstreams));
         self.in_force = Some(fingerprint);
-        let (hash, now) = (loaded.policy.hash(), self.clock.now());
+        let (hash, now) = (loaded.policy.hash(), self.upstreams.clock.now());
         #[expect(
             clippy::cast_precision_loss,
             reason = "milliseconds since 1970 fit until the year 287396"
         )]
         let seconds = now.0 as f64 / 1000.0;
-        self.metrics
+        self.upstreams
+            .metrics
             .policy_taken(&hash, seconds, source == Source::LastGood);
         tracing::info!(%hash, ?source, "the policy {hash} is in force");
         let mut status = self.status.lock();
@@ -194,7 +190,7 @@ impl Reloader {
         status.source = Some(source);
         if source != Source::LastGood {
             status.last_error = None;
-            self.metrics.policy_reload_successful.set(1);
+            self.upstreams.metrics.policy_reload_successful.set(1);
         }
         drop(status);
         if source == Source::File
@@ -212,7 +208,7 @@ impl Reloader {
         }
         tracing::error!(in_force = status.policy_hash.as_deref(), "{error}");
         status.last_error = Some(error.to_owned());
-        self.metrics.policy_reload_successful.set(0);
+        self.upstreams.metrics.policy_reload_successful.set(0);
     }
 
     /// Watches until told to stop.

@@ -8,8 +8,11 @@ pub mod client;
 mod credentials;
 mod exchange;
 pub mod files;
+mod health;
 pub mod http_clients;
+mod rate_limit;
 pub mod redirect;
+mod request;
 pub mod response;
 pub mod token;
 mod token_request;
@@ -19,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use blob::BlobStream;
-pub use client::Upstream;
+pub use client::{Environment, Upstream};
 pub use files::Files;
 pub use http_clients::HttpClients;
 pub use response::{Body, Response};
@@ -61,6 +64,18 @@ pub enum Error {
     Status { host: Arc<str>, status: u16 },
     #[error("failed to reach {host}: {reason}")]
     Unreachable { host: Arc<str>, reason: Arc<str> },
+    #[error("failed to reach {host}: it did not answer in time")]
+    Silent { host: Arc<str> },
+    /// 429, or 503 with a time to come back.
+    #[error("failed to get it from {host}: it asked for a pause of {} seconds", pause.as_secs())]
+    Paused { host: Arc<str>, pause: Duration },
+    /// It was not even asked.
+    #[error("failed to ask {host}: {reason}, and is asked again in {seconds} seconds")]
+    Resting {
+        host: Arc<str>,
+        reason: &'static str,
+        seconds: u64,
+    },
     #[error("failed to read from {host}: {reason}")]
     Broken { host: Arc<str>, reason: Arc<str> },
     #[error(
@@ -83,9 +98,23 @@ impl Error {
 
     /// Whether another endpoint of the same upstream may do better.
     fn is_worth_another_endpoint(&self) -> bool {
+        self.is_failure_of_the_endpoint() || matches!(self, Self::Paused { .. })
+    }
+
+    /// Whether the endpoint did not do its work, as opposed to an answer that is not liked.
+    fn is_failure_of_the_endpoint(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// Whether it may have been a moment's weakness. Who waited in vain does not wait again.
+    fn is_worth_a_second_try(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => matches!(status, 502..=504),
             _ => false,
         }
     }

@@ -101,7 +101,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         .live
         .cluster_ip(&owner.name)
         .map(|ip| endpoint(ip, spec.service.port));
-    let mirrors = mirrors(observed, &upstreams.upstreams, endpoint.as_deref())
+    let mirrors = mirrors(observed, &upstreams.checked, endpoint.as_deref())
         .map_err(|problems| Error { problems })?;
     let policy = match declared(observed, &owner, &upstreams) {
         Ok(policy) => ResolvedPolicy {
@@ -154,12 +154,12 @@ pub fn owner(cache: &RegistryCache) -> Owner {
 fn declared(
     observed: &Observed,
     owner: &Owner,
-    checked: &Upstreams,
+    resolved: &Upstreams,
 ) -> Result<Policy, Vec<Problem>> {
     let spec = &observed.cache.spec;
-    let upstreams = &checked.upstreams;
-    let mut problems = upstreams::missing_secrets(observed, owner, &checked.ca_secrets);
-    problems.extend(secrets::missing(observed, owner, &checked.secrets));
+    let upstreams = &resolved.checked;
+    let mut problems = upstreams::missing_secrets(observed, owner, &resolved.ca_secrets);
+    problems.extend(secrets::missing(observed, owner, &resolved.secrets));
     let hosts: BTreeSet<&RegistryHost> = upstreams.iter().map(|upstream| &upstream.host).collect();
     let merged = policies::merge(observed, owner, &hosts).unwrap_or_else(|more| {
         problems.extend(more);

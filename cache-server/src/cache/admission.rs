@@ -58,6 +58,10 @@ impl Rules {
         self.upstreams.get(host).cloned()
     }
 
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
+    }
+
     pub fn decide(
         &self,
         host: &RegistryHost,

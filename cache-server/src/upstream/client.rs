@@ -1,20 +1,23 @@
-//! Requests to one upstream, over its endpoints in order.
+//! One upstream: how it is set up, and what can be asked of it.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use crds::policy;
 use crds::values::RegistryHost;
 use prometheus::IntCounter;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Url};
 
 use super::authorize::Target;
 use super::credentials::Credentials;
 use super::files::Files;
+use super::health::Health;
 use super::http_clients::HttpClients;
+use super::request::Question;
 use super::token::Tokens;
 use super::{Error, Response, Timeouts};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::oci::{Digest, Reference, Repository, media_type};
 
@@ -22,7 +25,10 @@ use crate::oci::{Digest, Reference, Repository, media_type};
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) index: usize,
+    /// For messages and metrics.
+    pub(super) name: String,
     pub(super) url: Url,
+    pub(super) health: Mutex<Health>,
     /// Whether it has asked for credentials of the scheme Basic: then they are sent at once.
     pub(super) wants_basic: AtomicBool,
 }
@@ -33,7 +39,7 @@ pub struct Upstream {
     configuration: policy::Upstream,
     files: Files,
     name: Arc<str>,
-    endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) auth_realms: Vec<Url>,
     pub(super) credentials: Credentials,
     pub(super) client: reqwest::Client,
@@ -41,53 +47,69 @@ pub struct Upstream {
     pub(super) tokens: Tokens,
     pub(super) received: IntCounter,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+}
+
+/// What all upstreams have in common.
+#[derive(Debug)]
+pub struct Environment {
+    pub timeouts: Timeouts,
+    pub clients: HttpClients,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
 }
 
 impl Upstream {
     pub fn new(
         configuration: policy::Upstream,
         files: Files,
-        timeouts: Timeouts,
-        clients: &HttpClients,
-        metrics: Arc<Metrics>,
+        environment: &Environment,
     ) -> Result<Self, Error> {
         let name: Arc<str> = configuration.host.as_str().into();
         let setup = |reason: Arc<str>| Error::Setup {
             host: name.clone(),
             reason,
         };
-        let urls = |endpoints: &[crds::values::Endpoint]| {
-            endpoints
-                .iter()
-                .map(|endpoint| Url::parse(&endpoint.to_string()))
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| setup(error.to_string().into()))
+        let (timeouts, metrics) = (environment.timeouts, environment.metrics.clone());
+        let url = |endpoint: &crds::values::Endpoint| {
+            Url::parse(&endpoint.to_string()).map_err(|error| setup(error.to_string().into()))
         };
-        let endpoints = urls(&configuration.effective_endpoints())?
-            .into_iter()
+        let endpoints = configuration
+            .effective_endpoints()
+            .iter()
             .enumerate()
-            .map(|(index, url)| Endpoint {
-                index,
-                url,
-                wants_basic: AtomicBool::new(false),
+            .map(|(index, endpoint)| {
+                Ok(Endpoint {
+                    index,
+                    name: endpoint.to_string(),
+                    url: url(endpoint)?,
+                    health: Mutex::default(),
+                    wants_basic: AtomicBool::new(false),
+                })
             })
-            .collect();
+            .collect::<Result<_, _>>()?;
+        let auth_realms = configuration.auth_realms.iter().map(url);
+        let auth_realms = auth_realms.collect::<Result<_, _>>()?;
         let authorities = configuration
             .ca_file
             .as_deref()
             .and_then(|path| files.get(path));
-        let client = clients.get(authorities, timeouts).map_err(setup)?;
+        let client = environment
+            .clients
+            .get(authorities, timeouts)
+            .map_err(setup)?;
         let credentials =
             Credentials::read(&configuration, &files).map_err(|reason| setup(reason.into()))?;
         Ok(Self {
             endpoints,
-            auth_realms: urls(&configuration.auth_realms)?,
+            auth_realms,
             credentials,
             client,
             timeouts,
             tokens: Tokens::default(),
             received: metrics.upstream_bytes.with_label_values(&[&name]),
             metrics,
+            clock: environment.clock.clone(),
             name,
             files,
             configuration,
@@ -97,6 +119,31 @@ impl Upstream {
     /// Whether a client made from these would be this one.
     pub fn is_made_from(&self, configuration: &policy::Upstream, files: &Files) -> bool {
         self.configuration == *configuration && self.files == *files
+    }
+
+    /// Shows itself in the metrics.
+    pub fn show(&self) {
+        for endpoint in &self.endpoints {
+            self.show_breaker(endpoint, endpoint.health().is_open());
+        }
+    }
+
+    /// Takes itself out of the metrics.
+    pub fn hide(&self) {
+        for endpoint in &self.endpoints {
+            let labels = [&*self.name, &endpoint.name];
+            // Fails if it was never shown, which is as good.
+            let _ = self
+                .metrics
+                .upstream_breaker_open
+                .remove_label_values(&labels);
+        }
+        for gauge in [
+            &self.metrics.upstream_rate_limit,
+            &self.metrics.upstream_rate_limit_remaining,
+        ] {
+            let _ = gauge.remove_label_values(&[&*self.name]);
+        }
     }
 
     pub fn host(&self) -> &RegistryHost {
@@ -134,8 +181,7 @@ impl Upstream {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
         let path = format!("manifests/{reference}");
-        self.request(&method, repository, &path, None, headers)
-            .await
+        self.ask(method, repository, path, headers).await
     }
 
     pub async fn head_blob(
@@ -144,7 +190,7 @@ impl Upstream {
         digest: &Digest,
     ) -> Result<Response, Error> {
         let path = format!("blobs/{digest}");
-        self.request(&Method::HEAD, repository, &path, None, HeaderMap::new())
+        self.ask(Method::HEAD, repository, path, HeaderMap::new())
             .await
     }
 
@@ -160,8 +206,7 @@ impl Upstream {
             headers.insert(RANGE, value);
         }
         let path = format!("blobs/{digest}");
-        self.request(&Method::GET, repository, &path, None, headers)
-            .await
+        self.ask(Method::GET, repository, path, headers).await
     }
 
     /// Tags or referrers: what stands behind the repository's name, and the query.
@@ -171,42 +216,35 @@ impl Upstream {
         path: &str,
         query: Option<&str>,
     ) -> Result<Response, Error> {
-        self.request(&Method::GET, repository, path, query, HeaderMap::new())
-            .await
+        self.request(Question {
+            method: Method::GET,
+            repository,
+            path: path.to_owned(),
+            query,
+            headers: HeaderMap::new(),
+        })
+        .await
     }
 
-    async fn request(
+    async fn ask(
         &self,
-        method: &Method,
+        method: Method,
         repository: &Repository,
-        path: &str,
-        query: Option<&str>,
-        mut headers: HeaderMap,
+        path: String,
+        headers: HeaderMap,
     ) -> Result<Response, Error> {
-        // What is stored is what the digest names: never a compressed form of it.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let target = self.target(repository);
-        let mut last = None;
-        for endpoint in &self.endpoints {
-            let mut url = endpoint.url.clone();
-            url.set_path(&format!("/v2/{}/{path}", target.name));
-            url.set_query(query);
-            match self
-                .authorized(method, endpoint, &target, url, headers.clone())
-                .await
-            {
-                Err(error) if error.is_worth_another_endpoint() => last = Some(error),
-                other => return other.map(|response| self.response(response)),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::Unreachable {
-            host: self.name(),
-            reason: "it has no endpoint".into(),
-        }))
+        self.request(Question {
+            method,
+            repository,
+            path,
+            query: None,
+            headers,
+        })
+        .await
     }
 
     /// What a repository is called there, and who asks for it.
-    fn target(&self, repository: &Repository) -> Target<'_> {
+    pub(super) fn target(&self, repository: &Repository) -> Target<'_> {
         let asked = repository.to_string();
         let credential = self.credentials.for_repository(&asked);
         let name = match &self.configuration.repository_prefix {

@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 
 use super::client::Upstream;
-use super::{Error, reason};
+use super::{Error, rate_limit, reason};
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -22,16 +22,39 @@ impl Upstream {
     /// An idle connection that the upstream closes at the very moment it is used looks like a failure: such a request
     /// is sent once more.
     pub(super) async fn exchange(&self, sent: Sent<'_>) -> Result<reqwest::Response, Error> {
-        match self.attempt(sent.clone()).await {
-            Err(Failed {
+        let host = self.name();
+        let response = match self.attempt(sent.clone()).await {
+            Err(Failed::Broken {
                 repeatable: true, ..
             }) => self.attempt(sent).await,
             other => other,
         }
-        .map_err(|failed| Error::Unreachable {
-            host: self.name(),
-            reason: failed.reason,
-        })
+        .map_err(|failed| match failed {
+            Failed::Broken { reason, .. } => Error::Unreachable {
+                host: host.clone(),
+                reason,
+            },
+            Failed::Silent => Error::Silent { host: host.clone() },
+        })?;
+        self.show_rate_limit(response.headers());
+        match rate_limit::pause(response.status(), response.headers(), self.clock.now()) {
+            Some(pause) => Err(Error::Paused { host, pause }),
+            None => Ok(response),
+        }
+    }
+
+    fn show_rate_limit(&self, headers: &HeaderMap) {
+        for (header, gauge) in [
+            ("ratelimit-limit", &self.metrics.upstream_rate_limit),
+            (
+                "ratelimit-remaining",
+                &self.metrics.upstream_rate_limit_remaining,
+            ),
+        ] {
+            if let Some(count) = rate_limit::count(headers, header) {
+                gauge.with_label_values(&[&*self.name()]).set(count);
+            }
+        }
     }
 
     async fn attempt(&self, sent: Sent<'_>) -> Result<reqwest::Response, Failed> {
@@ -57,24 +80,21 @@ impl Upstream {
             }
             Ok(Err(error)) => {
                 count("error");
-                Err(Failed {
+                Err(Failed::Broken {
                     repeatable: !error.is_connect() && !error.is_timeout() && error.is_request(),
                     reason: reason(error),
                 })
             }
             Err(_) => {
                 count("timeout");
-                Err(Failed {
-                    repeatable: false,
-                    reason: "it did not answer in time".into(),
-                })
+                Err(Failed::Silent)
             }
         }
     }
 }
 
 /// A request without an answer.
-struct Failed {
-    repeatable: bool,
-    reason: Arc<str>,
+enum Failed {
+    Broken { repeatable: bool, reason: Arc<str> },
+    Silent,
 }

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod bad_days;
 mod credentials;
 mod faults;
 mod lifecycle;

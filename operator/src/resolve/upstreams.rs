@@ -34,7 +34,7 @@ impl CaSecret {
 /// Checked upstreams, and the Secrets to mount for them.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
-    pub(super) upstreams: Vec<Upstream>,
+    pub(super) checked: Vec<Upstream>,
     pub(super) ca_secrets: Vec<CaSecret>,
     pub(super) secrets: Vec<MountedSecret>,
 }
@@ -100,7 +100,7 @@ fn resolve(
         upstream.credentials.push(credential);
         all.secrets.push(secret);
     }
-    all.upstreams.push(upstream);
+    all.checked.push(upstream);
     Ok(())
 }
 

@@ -34,6 +34,10 @@ type Body = BoxBody<Bytes, std::io::Error>;
 #[derive(Clone)]
 pub enum Fault {
     Status(u16),
+    /// That status, with a header.
+    StatusWith(u16, &'static str, &'static str),
+    /// The right answer, with more headers.
+    Headers(&'static [(&'static str, &'static str)]),
     /// No answer at all.
     Hang,
     /// No answer before the test lets one piece go.
@@ -317,6 +321,11 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
     }
     match &fault {
         Some(Fault::Status(status)) => return full(*status, Bytes::from_static(b"{}")),
+        Some(Fault::StatusWith(status, name, value)) => {
+            let mut response = full(*status, Bytes::from_static(b"{}"));
+            response.headers_mut().insert(*name, value.parse().unwrap());
+            return response;
+        }
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Late(gate)) => gate.0.acquire().await.unwrap().forget(),
         Some(Fault::Redirect(to)) => {
@@ -409,6 +418,11 @@ fn respond(
         .header("content-type", media_type);
     if !matches!(fault, Some(Fault::NoDigest)) {
         response = response.header("docker-content-digest", name.to_string());
+    }
+    if let Some(Fault::Headers(headers)) = &fault {
+        for (name, value) in *headers {
+            response = response.header(*name, *value);
+        }
     }
     if let Some(range) = range {
         let value = format!("bytes {}-{}/{total}", range.start, range.end - 1);
