@@ -167,11 +167,14 @@ impl Reloader {
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let replaced = rules.iter().flat_map(|rules| rules.upstreams());
-        replaced
-            .filter(|old| !upstreams.iter().any(|new| Arc::ptr_eq(old, new)))
-            .for_each(|old| old.hide());
-        upstreams.iter().for_each(|upstream| upstream.show());
+        for old in rules.iter().flat_map(|rules| rules.upstreams()) {
+            if !upstreams.iter().any(|new| Arc::ptr_eq(old, new)) {
+                old.hide();
+            }
+        }
+        for upstream in &upstreams {
+            upstream.show();
+        }
         self.cache.install(Rules::new(&loaded.policy, upstreams));
         self.in_force = Some(fingerprint);
         let (hash, now) = (loaded.policy.hash(), self.upstreams.clock.now());

@@ -10,6 +10,8 @@ mod exchange;
 pub mod files;
 mod health;
 pub mod http_clients;
+mod inward;
+mod limits;
 mod rate_limit;
 pub mod redirect;
 mod request;
@@ -35,6 +37,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// For a place among the requests that the upstream may be sent at once.
+    pub queue: Duration,
 }
 
 impl Default for Timeouts {
@@ -43,6 +47,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(30),
+            queue: Duration::from_secs(10),
         }
     }
 }
@@ -76,6 +81,10 @@ pub enum Error {
         reason: &'static str,
         seconds: u64,
     },
+    #[error(
+        "failed to ask {host}: as many requests as its limits allow are under way, and none ended in time"
+    )]
+    Busy { host: Arc<str> },
     #[error("failed to read from {host}: {reason}")]
     Broken { host: Arc<str>, reason: Arc<str> },
     #[error(

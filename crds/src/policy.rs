@@ -12,7 +12,7 @@ use crate::values::{Duration, RegistryHost, RepositoryGlob, TagGlob};
 
 pub use check::Error;
 pub use decide::{Decision, Decisions, Subject};
-pub use upstream::{Credential, MAXIMUM_CREDENTIALS, Upstream};
+pub use upstream::{ClientCertificate, Credential, Limits, MAXIMUM_CREDENTIALS, Upstream};
 
 /// The version of the file's format that this build reads and writes.
 pub const FORMAT: u32 = 1;

@@ -18,7 +18,10 @@ pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
 };
 pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
-pub use upstream::{CredentialSpec, PolicyRef, SecretKeyRef, SecretRef, UpstreamSpec};
+pub use upstream::{
+    ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
+    UpstreamSpec,
+};
 
 /// A pull-through cache, its monitoring, and the mirror configuration for the nodes that use it.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]

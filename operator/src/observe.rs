@@ -203,7 +203,11 @@ pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
     cache.spec.upstreams.iter().flat_map(|upstream| {
         let authorities = upstream.ca_secret_ref.iter().map(|one| &one.name);
         let credentials = upstream.credentials.iter().map(|one| &one.secret_ref.name);
-        authorities.chain(credentials).map(String::as_str)
+        let certificate = upstream.client_certificate.iter();
+        authorities
+            .chain(credentials)
+            .chain(certificate.map(|one| &one.secret_ref.name))
+            .map(String::as_str)
     })
 }
 

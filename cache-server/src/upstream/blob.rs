@@ -68,6 +68,7 @@ impl BlobStream {
             let error = match self.body.next().await {
                 Ok(Some(bytes)) => {
                     self.offset += bytes.len() as u64;
+                    self.upstream.limits.throttle(bytes.len()).await;
                     return Ok(Some(bytes));
                 }
                 Ok(None) if self.length.is_none_or(|length| self.offset == length) => {
@@ -76,6 +77,8 @@ impl BlobStream {
                 Ok(None) => broken(&self.upstream, "the body ended early"),
                 Err(error) => error,
             };
+            // It would wait for its own place otherwise.
+            self.body.release();
             self.body = self.resume(error).await?;
         }
     }

@@ -14,8 +14,10 @@ use super::credentials::Credentials;
 use super::files::Files;
 use super::health::Health;
 use super::http_clients::HttpClients;
+use super::limits::Limits;
 use super::request::Question;
 use super::token::Tokens;
+use super::trust::Reach;
 use super::{Error, Response, Timeouts};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -43,6 +45,9 @@ pub struct Upstream {
     pub(super) auth_realms: Vec<Url>,
     pub(super) credentials: Credentials,
     pub(super) client: reqwest::Client,
+    /// For what is not named: it connects to public addresses only.
+    pub(super) outward_client: reqwest::Client,
+    pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) tokens: Tokens,
     pub(super) received: IntCounter,
@@ -90,14 +95,13 @@ impl Upstream {
             .collect::<Result<_, _>>()?;
         let auth_realms = configuration.auth_realms.iter().map(url);
         let auth_realms = auth_realms.collect::<Result<_, _>>()?;
-        let authorities = configuration
-            .ca_file
-            .as_deref()
-            .and_then(|path| files.get(path));
-        let client = environment
-            .clients
-            .get(authorities, timeouts)
-            .map_err(setup)?;
+        let client = |reach| {
+            environment
+                .clients
+                .get(&configuration, &files, reach, timeouts)
+                .map_err(setup)
+        };
+        let (client, outward_client) = (client(Reach::Named)?, client(Reach::Outward)?);
         let credentials =
             Credentials::read(&configuration, &files).map_err(|reason| setup(reason.into()))?;
         Ok(Self {
@@ -105,6 +109,8 @@ impl Upstream {
             auth_realms,
             credentials,
             client,
+            outward_client,
+            limits: Limits::new(configuration.limits),
             timeouts,
             tokens: Tokens::default(),
             received: metrics.upstream_bytes.with_label_values(&[&name]),
@@ -148,6 +154,10 @@ impl Upstream {
 
     pub fn host(&self) -> &RegistryHost {
         &self.configuration.host
+    }
+
+    pub(super) fn redirect_hosts(&self) -> &[RegistryHost] {
+        &self.configuration.redirect_hosts
     }
 
     /// For messages and metrics.

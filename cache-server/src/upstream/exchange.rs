@@ -6,7 +6,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 
 use super::client::Upstream;
-use super::{Error, rate_limit, reason};
+use super::trust::Reach;
+use super::{Error, inward, rate_limit, reason};
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -16,6 +17,7 @@ pub(super) struct Sent<'a> {
     pub(super) headers: HeaderMap,
     /// A form, for a POST.
     pub(super) form: Option<String>,
+    pub(super) reach: Reach,
 }
 
 impl Upstream {
@@ -35,6 +37,9 @@ impl Upstream {
                 reason,
             },
             Failed::Silent => Error::Silent { host: host.clone() },
+            Failed::Inward => self.redirect_error(
+                "it leads to a name of an address inside the network, which redirectHosts does not name",
+            ),
         })?;
         self.show_rate_limit(response.headers());
         match rate_limit::pause(response.status(), response.headers(), self.clock.now()) {
@@ -58,8 +63,11 @@ impl Upstream {
     }
 
     async fn attempt(&self, sent: Sent<'_>) -> Result<reqwest::Response, Failed> {
-        let mut request = self
-            .client
+        let client = match sent.reach {
+            Reach::Named => &self.client,
+            Reach::Outward => &self.outward_client,
+        };
+        let mut request = client
             .request(sent.method.clone(), sent.url.clone())
             .headers(sent.headers);
         if let Some(form) = sent.form {
@@ -78,6 +86,7 @@ impl Upstream {
                 count(response.status().as_str());
                 Ok(response)
             }
+            Ok(Err(error)) if inward::is_refusal(&error) => Err(Failed::Inward),
             Ok(Err(error)) => {
                 count("error");
                 Err(Failed::Broken {
@@ -95,6 +104,11 @@ impl Upstream {
 
 /// A request without an answer.
 enum Failed {
-    Broken { repeatable: bool, reason: Arc<str> },
+    Broken {
+        repeatable: bool,
+        reason: Arc<str>,
+    },
     Silent,
+    /// The name of a redirect leads inside the network.
+    Inward,
 }

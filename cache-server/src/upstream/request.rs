@@ -34,12 +34,28 @@ impl Upstream {
             .headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let target = self.target(question.repository);
-        let error = match self.round(&question, &target).await {
+        let patience = self.timeouts.queue;
+        let slot = self.limits.slot(patience).await;
+        let slot = slot.ok_or_else(|| Error::Busy { host: self.name() })?;
+        let mut response = self.persist(&question, &target).await?;
+        // The answer to a HEAD has no body whose end would give the place back.
+        if question.method != Method::HEAD {
+            response.body.hold(slot);
+        }
+        Ok(response)
+    }
+
+    async fn persist(
+        &self,
+        question: &Question<'_>,
+        target: &Target<'_>,
+    ) -> Result<Response, Error> {
+        let error = match self.round(question, target).await {
             Err(error) if error.is_worth_a_second_try() => error,
             other => return other,
         };
         tokio::time::sleep(RETRY.mul_f64(0.5 + fastrand::f64())).await;
-        match self.round(&question, &target).await {
+        match self.round(question, target).await {
             Err(Error::Resting { .. }) => Err(error),
             other => other,
         }

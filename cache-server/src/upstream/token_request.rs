@@ -12,6 +12,7 @@ use super::client::{Endpoint, Upstream};
 use super::credentials::Secret;
 use super::exchange::Sent;
 use super::token::Token;
+use super::trust::Reach;
 use super::{Error, trust};
 
 /// The lifetime of a token that does not say its own (the token spec's default).
@@ -132,6 +133,7 @@ impl Upstream {
             url,
             headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
             form: form.query().map(str::to_owned),
+            reach: Reach::Named,
         })
         .await
     }

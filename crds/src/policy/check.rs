@@ -37,6 +37,10 @@ pub enum Error {
     )]
     AnonymousPrivate { host: RegistryHost },
     #[error(
+        "failed to take the policy: the limits of the upstream {host} are out of range; write a concurrency of 1 to 1024 and bytesPerSecond of 65536 to 1000000000000"
+    )]
+    Limits { host: RegistryHost },
+    #[error(
         "failed to take the policy: defaultUpstream is {host}, which is not one of the upstreams"
     )]
     UnknownDefault { host: RegistryHost },
@@ -74,6 +78,11 @@ impl Policy {
         for upstream in &self.upstreams {
             if !hosts.insert(&upstream.host) {
                 return Err(Error::SameUpstream {
+                    host: upstream.host.clone(),
+                });
+            }
+            if !upstream.limits.are_in_range() {
+                return Err(Error::Limits {
                     host: upstream.host.clone(),
                 });
             }

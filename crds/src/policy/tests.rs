@@ -12,6 +12,10 @@ upstreams:
   - {usernameFile: /etc/larder/credentials/robot/username, passwordFile: /etc/larder/credentials/robot/password}
   - {repositoryPrefix: team, dockerConfigFile: /etc/larder/credentials/team/config.json}
   authRealms: [https://login.example]
+  redirectHosts: [storage.example, '10.0.0.9:9000']
+  proxy: http://proxy.example:3128
+  clientCertificate: {certificateFile: /tls.crt, keyFile: /tls.key}
+  limits: {concurrency: 8, bytesPerSecond: 1000000}
 allowAnonymousPrivate: true
 defaultUpstream: docker.io
 rules:

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crds::policy::Credential;
-use crds::registry_cache::CredentialSpec;
+use crds::policy::{ClientCertificate, Credential};
+use crds::registry_cache::{ClientCertificateSpec, CredentialSpec};
 
 use super::Problem;
 use crate::observe::Observed;
@@ -17,11 +17,14 @@ pub(super) type Keys = BTreeMap<String, Option<BTreeSet<String>>>;
 
 const USERNAME: &str = "username";
 const PASSWORD: &str = "password";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
 /// What a Secret is mounted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
+    ClientCertificate,
     Credentials,
 }
 
@@ -38,6 +41,7 @@ impl Purpose {
     /// Keys that the Secret may have, and the files that they become.
     pub(crate) fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
+            Self::ClientCertificate => &[(CERTIFICATE, CERTIFICATE), (KEY, KEY)],
             Self::Credentials => &[
                 (USERNAME, "username"),
                 (PASSWORD, "password"),
@@ -49,12 +53,16 @@ impl Purpose {
     /// For the names of directories and volumes.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::ClientCertificate => "client-certificate",
             Self::Credentials => "credentials",
         }
     }
 
     fn expected(self) -> &'static str {
         match self {
+            Self::ClientCertificate => {
+                "with the type kubernetes.io/tls and the keys tls.crt and tls.key"
+            }
             Self::Credentials => {
                 "with the type kubernetes.io/basic-auth and the keys username and password, or with the type kubernetes.io/dockerconfigjson and the key .dockerconfigjson"
             }
@@ -63,6 +71,7 @@ impl Purpose {
 
     fn is_served_by(self, keys: &BTreeSet<String>) -> bool {
         match self {
+            Self::ClientCertificate => [CERTIFICATE, KEY].iter().all(|key| keys.contains(*key)),
             Self::Credentials => {
                 keys.contains(DOCKER_CONFIG)
                     || [USERNAME, PASSWORD].iter().all(|key| keys.contains(*key))
@@ -113,6 +122,23 @@ pub(super) fn credential(
         docker_config_file: file("config.json", is_docker),
     };
     Ok((credential, secret))
+}
+
+/// The server's form of a client certificate, and the Secret to mount for it.
+pub(super) fn client_certificate(
+    field: &str,
+    spec: &ClientCertificateSpec,
+) -> (ClientCertificate, MountedSecret) {
+    let secret = MountedSecret {
+        purpose: Purpose::ClientCertificate,
+        secret: spec.secret_ref.name.clone(),
+        field: format!("{field}.secretRef"),
+    };
+    let certificate = ClientCertificate {
+        certificate_file: secret.directory().join(CERTIFICATE),
+        key_file: secret.directory().join(KEY),
+    };
+    (certificate, secret)
 }
 
 /// Secrets that are named and do not exist or lack a key.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crds::policy::Upstream;
+use crds::policy::{Limits, Upstream};
 use crds::registry_cache::{RegistryCacheSpec, UpstreamSpec};
 use crds::values::{Endpoint, RegistryHost};
 
@@ -73,6 +73,7 @@ fn resolve(
         };
         texts.iter().enumerate().map(parse).collect()
     };
+    let redirect_hosts = spec.redirect_hosts.iter().enumerate();
     let host: RegistryHost = spec.host.parse().map_err(|e| invalid("host", &e))?;
     let mut upstream = Upstream {
         endpoints: endpoints("endpoints", &spec.endpoints)?,
@@ -82,6 +83,25 @@ fn resolve(
             .map(|text| text.parse().map_err(|e| invalid("repositoryPrefix", &e)))
             .transpose()?,
         auth_realms: endpoints("authRealms", &spec.auth_realms)?,
+        redirect_hosts: redirect_hosts
+            .map(|(number, text)| {
+                text.parse()
+                    .map_err(|error| invalid(&format!("redirectHosts[{number}]"), &error))
+            })
+            .collect::<Result<_, _>>()?,
+        proxy: spec
+            .proxy
+            .as_ref()
+            .map(|text| text.parse().map_err(|error| invalid("proxy", &error)))
+            .transpose()?,
+        limits: spec
+            .limits
+            .as_ref()
+            .map(|limits| Limits {
+                concurrency: limits.concurrency,
+                bytes_per_second: limits.bytes_per_second,
+            })
+            .unwrap_or_default(),
         ..Upstream::named(host.clone())
     };
     if let Some(reference) = &spec.ca_secret_ref {
@@ -93,6 +113,12 @@ fn resolve(
         };
         upstream.ca_file = Some(secret.directory().join(&secret.key));
         all.ca_secrets.push(secret);
+    }
+    if let Some(certificate) = &spec.client_certificate {
+        let field = format!("{prefix}.clientCertificate");
+        let (certificate, secret) = secrets::client_certificate(&field, certificate);
+        upstream.client_certificate = Some(certificate);
+        all.secrets.push(secret);
     }
     for (number, credential) in spec.credentials.iter().enumerate() {
         let field = format!("{prefix}.credentials[{number}]");

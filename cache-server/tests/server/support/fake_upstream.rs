@@ -24,6 +24,7 @@ use cache_server::oci::{Digest, media_type};
 
 use super::digest;
 use super::protection::{Protection, Verdict};
+use super::tls::Issued;
 
 /// Bytes of one piece of a gated body.
 pub const PIECE: usize = 16 * 1024;
@@ -119,8 +120,14 @@ impl FakeUpstream {
 
     /// With TLS, by a certificate of an authority of its own. The second value: the authority's certificate.
     pub async fn start_tls() -> (Self, String) {
-        let (acceptor, authority) = super::tls::acceptor();
-        (Self::start_with(Some(acceptor)).await, authority)
+        let (acceptor, issued) = super::tls::acceptor(false);
+        (Self::start_with(Some(acceptor)).await, issued.authority)
+    }
+
+    /// With TLS that wants a certificate of the client too.
+    pub async fn start_mutual_tls() -> (Self, Issued) {
+        let (acceptor, issued) = super::tls::acceptor(true);
+        (Self::start_with(Some(acceptor)).await, issued)
     }
 
     async fn start_with(tls: Option<TlsAcceptor>) -> Self {

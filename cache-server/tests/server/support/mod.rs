@@ -3,6 +3,7 @@
 mod client;
 mod fake_upstream;
 mod protection;
+mod proxy;
 mod test_server;
 mod tls;
 
@@ -12,6 +13,7 @@ use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
+pub use proxy::FakeProxy;
 pub use test_server::TestServer;
 
 /// The host under which most tests know their upstream.
