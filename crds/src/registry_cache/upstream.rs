@@ -72,11 +72,11 @@ pub struct LimitsSpec {
     /// Requests at the same time; more wait in line for a while, and get 503 then. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<i32>,
     /// Bytes of blobs in a second, over all that are fetched into the cache. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 65536, max = 1_000_000_000_000_u64))]
-    pub bytes_per_second: Option<u64>,
+    #[schemars(range(min = 65536, max = 1_000_000_000_000_i64))]
+    pub bytes_per_second: Option<i64>,
 }
 
 /// What the cache shows to an upstream, for some of its repositories or all.

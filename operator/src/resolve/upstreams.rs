@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crds::policy::{Limits, Upstream};
-use crds::registry_cache::{RegistryCacheSpec, UpstreamSpec};
+use crds::registry_cache::{LimitsSpec, RegistryCacheSpec, UpstreamSpec};
 use crds::values::{Endpoint, RegistryHost};
 
 use super::Problem;
@@ -94,14 +94,7 @@ fn resolve(
             .as_ref()
             .map(|text| text.parse().map_err(|error| invalid("proxy", &error)))
             .transpose()?,
-        limits: spec
-            .limits
-            .as_ref()
-            .map(|limits| Limits {
-                concurrency: limits.concurrency,
-                bytes_per_second: limits.bytes_per_second,
-            })
-            .unwrap_or_default(),
+        limits: spec.limits.as_ref().map(limits).unwrap_or_default(),
         ..Upstream::named(host.clone())
     };
     if let Some(reference) = &spec.ca_secret_ref {
@@ -128,6 +121,14 @@ fn resolve(
     }
     all.checked.push(upstream);
     Ok(())
+}
+
+/// A number that does not fit becomes one that the policy's own check refuses.
+fn limits(spec: &LimitsSpec) -> Limits {
+    Limits {
+        concurrency: spec.concurrency.map(|n| n.try_into().unwrap_or(0)),
+        bytes_per_second: spec.bytes_per_second.map(|n| n.try_into().unwrap_or(0)),
+    }
 }
 
 /// Secrets and keys that are named and do not exist.
