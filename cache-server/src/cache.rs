@@ -18,6 +18,7 @@ mod manifest_store;
 pub mod memory;
 pub mod outcome;
 pub mod tag;
+mod transfer;
 pub mod verified;
 mod writer;
 

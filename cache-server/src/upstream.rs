@@ -23,7 +23,7 @@ pub mod trust;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use blob::BlobStream;
+pub use blob::{BlobStream, Place};
 pub use client::{Environment, Upstream};
 pub use files::Files;
 pub use http_clients::HttpClients;

@@ -12,6 +12,7 @@ mod support;
 mod bad_days;
 mod credentials;
 mod faults;
+mod large;
 mod lifecycle;
 mod limits;
 mod policy;

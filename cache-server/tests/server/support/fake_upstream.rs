@@ -104,6 +104,8 @@ struct State {
     protection: Mutex<Protection>,
     tokens: AtomicU64,
     body_bytes: AtomicU64,
+    /// Bytes of bodies, by connection.
+    connections: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
 pub struct FakeUpstream {
@@ -263,6 +265,16 @@ impl FakeUpstream {
         self.state.log.lock().unwrap().clear();
     }
 
+    /// Bytes of bodies that each connection carried, of those that carried any.
+    pub fn bytes_by_connection(&self) -> Vec<u64> {
+        let connections = self.state.connections.lock().unwrap();
+        connections
+            .iter()
+            .map(|bytes| bytes.load(Ordering::SeqCst))
+            .filter(|bytes| *bytes > 0)
+            .collect()
+    }
+
     pub fn body_bytes(&self) -> u64 {
         self.state.body_bytes.load(Ordering::SeqCst)
     }
@@ -282,8 +294,11 @@ async fn serve(listener: TcpListener, state: Arc<State>, tls: Option<TlsAcceptor
             return;
         };
         let (state, tls) = (state.clone(), tls.clone());
+        let carried = Arc::new(AtomicU64::new(0));
+        state.connections.lock().unwrap().push(carried.clone());
         connections.spawn(async move {
-            let service = service_fn(|request| {
+            let service = service_fn(|mut request: Request<Incoming>| {
+                request.extensions_mut().insert(carried.clone());
                 let state = state.clone();
                 async move { Ok::<_, Infallible>(answer(&state, request).await) }
             });
@@ -410,12 +425,16 @@ fn respond(
     let range = request
         .headers()
         .get("range")
-        .filter(|_| !matches!(fault, Some(Fault::NoRange)))
+        .filter(|_| !matches!(fault, Some(Fault::NoRange | Fault::NoLength)))
         .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'))
         .map(|(first, last)| {
             let first: usize = first.parse().unwrap();
-            first..last.parse::<usize>().map_or(total, |last| last + 1)
-        });
+            first
+                ..last
+                    .parse::<usize>()
+                    .map_or(total, |last| total.min(last + 1))
+        })
+        .filter(|range| !range.is_empty());
     let (status, part) = match &range {
         Some(range) => (206, content.slice(range.clone())),
         None => (200, content),
@@ -441,10 +460,16 @@ fn respond(
     if request.method() == Method::HEAD {
         return response.body(empty()).unwrap();
     }
-    response.body(body(state, part, fault)).unwrap()
+    let carried = request.extensions().get::<Arc<AtomicU64>>().unwrap();
+    response.body(body(state, carried, part, fault)).unwrap()
 }
 
-fn body(state: &Arc<State>, content: Bytes, fault: Option<Fault>) -> Body {
+fn body(
+    state: &Arc<State>,
+    carried: &Arc<AtomicU64>,
+    content: Bytes,
+    fault: Option<Fault>,
+) -> Body {
     let (content, broken) = match &fault {
         Some(Fault::WrongBytes) => {
             let mut wrong = content.to_vec();
@@ -464,13 +489,14 @@ fn body(state: &Arc<State>, content: Bytes, fault: Option<Fault>) -> Body {
         .step_by(PIECE)
         .map(|start| content.slice(start..content.len().min(start + PIECE)))
         .collect();
-    let state = state.clone();
+    let (state, carried) = (state.clone(), carried.clone());
     let sent = futures::stream::iter(pieces).then(move |piece| {
-        let (gate, state) = (gate.clone(), state.clone());
+        let (gate, state, carried) = (gate.clone(), state.clone(), carried.clone());
         async move {
             if let Some(gate) = gate {
                 gate.0.acquire().await.unwrap().forget();
             }
+            carried.fetch_add(piece.len() as u64, Ordering::SeqCst);
             state
                 .body_bytes
                 .fetch_add(piece.len() as u64, Ordering::SeqCst);
