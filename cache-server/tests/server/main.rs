@@ -21,5 +21,6 @@ mod pull;
 mod ranges;
 mod reach;
 mod routing;
+mod secrets;
 mod tags;
 mod upstreams;
