@@ -19,7 +19,7 @@ use crate::http::{Drain, Server};
 use crate::metrics::Metrics;
 use crate::reload::{Reloader, Status};
 use crate::storage::{self, Store};
-use crate::upstream::{HttpClients, Timeouts};
+use crate::upstream::{Environment, HttpClients, Timeouts};
 
 /// What an [`App`] is made from. All but the first two have defaults that tests change.
 #[derive(Debug)]
@@ -93,10 +93,12 @@ impl App {
             location: options.location,
             cache: cache.clone(),
             store: store.clone(),
-            metrics: metrics.clone(),
-            clock: options.clock,
-            timeouts: options.timeouts,
-            clients: HttpClients::default(),
+            upstreams: Environment {
+                timeouts: options.timeouts,
+                clients: HttpClients::default(),
+                metrics: metrics.clone(),
+                clock: options.clock,
+            },
             status: status.clone(),
             in_force: None,
         };

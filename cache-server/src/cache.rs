@@ -19,10 +19,11 @@ mod manifest_store;
 pub mod memory;
 pub mod outcome;
 pub mod purge;
-mod scrub;
 pub mod recent;
 mod recent_manifests;
+mod scrub;
 pub mod tag;
+mod transfer;
 pub mod verified;
 mod writer;
 

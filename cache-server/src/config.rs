@@ -1,6 +1,5 @@
 //! Where the configuration lies, and reading it. Contents and rules are those of `crds`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,8 @@ use crds::static_config::{self, StaticConfig};
 use crds::{POLICY_FILE, STATIC_FILE};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+
+use crate::upstream::Files;
 
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +40,9 @@ pub enum Error {
     },
     #[error("{path}: failed to read the configuration: {message}")]
     File { path: PathBuf, message: String },
-    #[error("failed to read the CA file {path} of the upstream {host}: {source}")]
-    Authorities {
+    #[error("failed to read the {field} {path} of the upstream {host}: {source}")]
+    UpstreamFile {
+        field: &'static str,
         host: String,
         path: PathBuf,
         source: io::Error,
@@ -51,8 +53,7 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct LoadedPolicy {
     pub policy: Policy,
-    /// Content of the CA files, by host.
-    pub authorities: BTreeMap<String, Vec<u8>>,
+    pub files: Files,
 }
 
 #[derive(Deserialize, Default)]
@@ -145,30 +146,27 @@ impl Location {
 impl LoadedPolicy {
     /// Reads the files that the policy names.
     pub fn new(policy: Policy) -> Result<Self, Error> {
-        let mut authorities = BTreeMap::new();
+        let mut files = Files::default();
         for upstream in &policy.upstreams {
-            let Some(path) = &upstream.ca_file else {
-                continue;
-            };
-            let content = fs::read(path).map_err(|source| Error::Authorities {
-                host: upstream.host.to_string(),
-                path: path.clone(),
-                source,
-            })?;
-            authorities.insert(upstream.host.to_string(), content);
+            for (field, path) in upstream.files() {
+                let content = fs::read(path).map_err(|source| Error::UpstreamFile {
+                    field,
+                    host: upstream.host.to_string(),
+                    path: path.to_owned(),
+                    source,
+                })?;
+                files.insert(path.to_owned(), content);
+            }
         }
-        Ok(Self {
-            policy,
-            authorities,
-        })
+        Ok(Self { policy, files })
     }
 
     /// Changes when the policy's meaning or one of its files does.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         hasher.update(self.policy.hash());
-        for (host, content) in &self.authorities {
-            hasher.update(host);
+        for (path, content) in self.files.iter() {
+            hasher.update(path.as_os_str().as_encoded_bytes());
             hasher.update(Sha256::digest(content));
         }
         hasher.finalize().into()

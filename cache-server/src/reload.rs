@@ -11,11 +11,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Rules};
-use crate::clock::Clock;
 use crate::config::{LoadedPolicy, Location};
-use crate::metrics::Metrics;
 use crate::storage::Store;
-use crate::upstream::{self, HttpClients, Timeouts, Upstream};
+use crate::upstream::{self, Environment, Upstream};
 
 /// Second line behind the file events, which some filesystems don't give.
 const POLL: Duration = Duration::from_secs(5);
@@ -51,10 +49,7 @@ pub struct Reloader {
     pub location: Location,
     pub cache: Cache,
     pub store: Arc<Store>,
-    pub metrics: Arc<Metrics>,
-    pub clock: Clock,
-    pub timeouts: Timeouts,
-    pub clients: HttpClients,
+    pub upstreams: Environment,
     pub status: Arc<Status>,
     pub in_force: Option<[u8; 32]>,
 }
@@ -133,8 +128,8 @@ impl Reloader {
         let was_remembered = status.source == Some(Source::LastGood);
         if status.last_error.take().is_some() || was_remembered {
             status.source = Some(Source::File);
-            self.metrics.policy_reload_successful.set(1);
-            self.metrics.policy_from_last_good.set(0);
+            self.upstreams.metrics.policy_reload_successful.set(1);
+            self.upstreams.metrics.policy_from_last_good.set(0);
         }
     }
 
@@ -146,36 +141,38 @@ impl Reloader {
             .upstreams
             .iter()
             .map(|configuration| {
-                let authorities = loaded.authorities.get(configuration.host.as_str());
+                let files = loaded.files.of(configuration);
                 // An upstream that did not change keeps its connections and tokens.
                 let known = rules
                     .as_ref()
                     .and_then(|rules| rules.upstream(&configuration.host))
-                    .filter(|known| {
-                        known.is_made_from(configuration, authorities.map(Vec::as_slice))
-                    });
+                    .filter(|known| known.is_made_from(configuration, &files));
                 match known {
                     Some(known) => Ok(known),
-                    None => Upstream::new(
-                        configuration.clone(),
-                        authorities.cloned(),
-                        self.timeouts,
-                        &self.clients,
-                        self.metrics.clone(),
-                    )
-                    .map(Arc::new),
+                    None => {
+                        Upstream::new(configuration.clone(), files, &self.upstreams).map(Arc::new)
+                    }
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
+        for old in rules.iter().flat_map(|rules| rules.upstreams()) {
+            if !upstreams.iter().any(|new| Arc::ptr_eq(old, new)) {
+                old.hide();
+            }
+        }
+        for upstream in &upstreams {
+            upstream.show();
+        }
         self.cache.install(Rules::new(&loaded.policy, upstreams));
         self.in_force = Some(fingerprint);
-        let (hash, now) = (loaded.policy.hash(), self.clock.now());
+        let (hash, now) = (loaded.policy.hash(), self.upstreams.clock.now());
         #[expect(
             clippy::cast_precision_loss,
             reason = "milliseconds since 1970 fit until the year 287396"
         )]
         let seconds = now.0 as f64 / 1000.0;
-        self.metrics
+        self.upstreams
+            .metrics
             .policy_taken(&hash, seconds, source == Source::LastGood);
         tracing::info!(%hash, ?source, "the policy {hash} is in force");
         let mut status = self.status.lock();
@@ -184,7 +181,7 @@ impl Reloader {
         status.source = Some(source);
         if source != Source::LastGood {
             status.last_error = None;
-            self.metrics.policy_reload_successful.set(1);
+            self.upstreams.metrics.policy_reload_successful.set(1);
         }
         drop(status);
         if source == Source::File
@@ -202,7 +199,7 @@ impl Reloader {
         }
         tracing::error!(in_force = status.policy_hash.as_deref(), "{error}");
         status.last_error = Some(error.to_owned());
-        self.metrics.policy_reload_successful.set(0);
+        self.upstreams.metrics.policy_reload_successful.set(0);
     }
 
     /// Watches until told to stop.

@@ -1,20 +1,31 @@
-//! One remote registry: endpoints, anonymous tokens, redirects, and bodies that are resumed when they break.
+//! One remote registry: endpoints, credentials and tokens, redirects, and bodies that are resumed when they break.
 //! Never imports `storage`.
 
 pub mod auth;
+mod authorize;
 pub mod blob;
 pub mod client;
+mod credentials;
+mod exchange;
+pub mod files;
+mod health;
 pub mod http_clients;
+mod inward;
+mod limits;
+mod rate_limit;
 pub mod redirect;
+mod request;
 pub mod response;
 pub mod token;
+mod token_request;
 pub mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use blob::BlobStream;
-pub use client::Upstream;
+pub use blob::{BlobStream, Place};
+pub use client::{Environment, Upstream};
+pub use files::Files;
 pub use http_clients::HttpClients;
 pub use response::{Body, Response};
 
@@ -26,6 +37,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// For a place among the requests that the upstream may be sent at once.
+    pub queue: Duration,
 }
 
 impl Default for Timeouts {
@@ -34,6 +47,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(30),
+            queue: Duration::from_secs(10),
         }
     }
 }
@@ -44,10 +58,33 @@ pub enum Error {
     /// 401, 403 or 404: as far as anonymous clients can know, it is not there.
     #[error("failed to find it at {host}: status {status}")]
     NotFound { host: Arc<str>, status: u16 },
+    /// The credentials are wrong, or don't unlock it.
+    #[error("failed to sign in at {host} for {repository} with its credentials: status {status}")]
+    Credentials {
+        host: Arc<str>,
+        repository: Arc<str>,
+        status: u16,
+    },
     #[error("failed to get it from {host}: status {status}")]
     Status { host: Arc<str>, status: u16 },
     #[error("failed to reach {host}: {reason}")]
     Unreachable { host: Arc<str>, reason: Arc<str> },
+    #[error("failed to reach {host}: it did not answer in time")]
+    Silent { host: Arc<str> },
+    /// 429, or 503 with a time to come back.
+    #[error("failed to get it from {host}: it asked for a pause of {} seconds", pause.as_secs())]
+    Paused { host: Arc<str>, pause: Duration },
+    /// It was not even asked.
+    #[error("failed to ask {host}: {reason}, and is asked again in {seconds} seconds")]
+    Resting {
+        host: Arc<str>,
+        reason: &'static str,
+        seconds: u64,
+    },
+    #[error(
+        "failed to ask {host}: as many requests as its limits allow are under way, and none ended in time"
+    )]
+    Busy { host: Arc<str> },
     #[error("failed to read from {host}: {reason}")]
     Broken { host: Arc<str>, reason: Arc<str> },
     #[error(
@@ -70,9 +107,23 @@ impl Error {
 
     /// Whether another endpoint of the same upstream may do better.
     fn is_worth_another_endpoint(&self) -> bool {
+        self.is_failure_of_the_endpoint() || matches!(self, Self::Paused { .. })
+    }
+
+    /// Whether the endpoint did not do its work, as opposed to an answer that is not liked.
+    fn is_failure_of_the_endpoint(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Broken { .. } => true,
             Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// Whether it may have been a moment's weakness. Who waited in vain does not wait again.
+    fn is_worth_a_second_try(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => matches!(status, 502..=504),
             _ => false,
         }
     }

@@ -3,18 +3,18 @@
 mod capacity;
 mod check;
 mod decide;
-
-use std::path::PathBuf;
+mod upstream;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::values::{Duration, Endpoint, RegistryHost, RepositoryGlob, RepositoryPrefix, TagGlob};
+use crate::values::{Duration, RegistryHost, RepositoryGlob, TagGlob};
 
 pub use capacity::{Capacity, Retention};
 pub use check::Error;
 pub use decide::{Decision, Decisions, Kept, Subject};
+pub use upstream::{ClientCertificate, Credential, Limits, MAXIMUM_CREDENTIALS, Upstream};
 
 /// The version of the file's format that this build reads and writes.
 pub const FORMAT: u32 = 1;
@@ -36,6 +36,9 @@ pub struct Policy {
     /// Upstream of requests that name none (Docker's `registry-mirrors`). One of `upstreams`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_upstream: Option<RegistryHost>,
+    /// Whether content that credentials unlock may be given to clients that show none. Needed for credentials.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_anonymous_private: bool,
     /// Tried in order; the first that matches decides.
     #[serde(default)]
     pub rules: Vec<Rule>,
@@ -48,34 +51,6 @@ pub struct Policy {
     /// How much is kept.
     #[serde(default, skip_serializing_if = "Capacity::is_default")]
     pub capacity: Capacity,
-}
-
-/// A registry to pull from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Upstream {
-    /// What image names say, and containerd's `ns`.
-    pub host: RegistryHost,
-    /// Where its API is reached, in order of preference. Empty: `https://` and the host (Docker Hub: its API's name).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub endpoints: Vec<Endpoint>,
-    /// Put in front of each repository name when the upstream is asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repository_prefix: Option<RepositoryPrefix>,
-    /// PEM file with the certificate authorities to trust instead of the system's. Read again when it changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-}
-
-impl Upstream {
-    /// Where to ask, never empty.
-    pub fn effective_endpoints(&self) -> Vec<Endpoint> {
-        if self.endpoints.is_empty() {
-            vec![Endpoint::default_for(&self.host)]
-        } else {
-            self.endpoints.clone()
-        }
-    }
 }
 
 /// What to do with what matches.
@@ -150,18 +125,15 @@ impl Default for Freshness {
 impl Policy {
     /// The four public registries that a cache server without a policy file serves.
     pub fn public_registries() -> Self {
-        let upstream = |host: &str| Upstream {
-            host: host.parse().expect("the names below are valid"),
-            endpoints: Vec::new(),
-            repository_prefix: None,
-            ca_file: None,
-        };
+        let upstream =
+            |host: &str| Upstream::named(host.parse().expect("the names below are valid"));
         Self {
             format: FORMAT,
             upstreams: ["docker.io", "quay.io", "ghcr.io", "registry.k8s.io"]
                 .map(upstream)
                 .into(),
             default_upstream: Some("docker.io".parse().expect("docker.io is valid")),
+            allow_anonymous_private: false,
             rules: Vec::new(),
             default_action: Action::Cache,
             freshness: Freshness::default(),
@@ -188,6 +160,11 @@ impl Policy {
             serde_json::to_vec(self).expect("plain data has a JSON form"),
         ))
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn format() -> u32 {

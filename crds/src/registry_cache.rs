@@ -20,7 +20,10 @@ pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
 };
 pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
-pub use upstream::{PolicyRef, SecretKeyRef, UpstreamSpec};
+pub use upstream::{
+    ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
+    UpstreamSpec,
+};
 
 /// A pull-through cache, its monitoring, and the mirror configuration for the nodes that use it.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +50,7 @@ pub use upstream::{PolicyRef, SecretKeyRef, UpstreamSpec};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.defaultUpstream) || self.upstreams.exists(u, u.host == self.defaultUpstream)", "defaultUpstream must be the host of one of the upstreams"))]
 #[x_kube(validation = ("self.mirrors.all(m, m.upstreams.all(h, self.upstreams.exists(u, u.host == h)))", "mirrors: each entry of a mirror's upstreams must be the host of one of the upstreams"))]
+#[x_kube(validation = ("self.allowAnonymousPrivate || !self.upstreams.exists(u, has(u.credentials) && size(u.credentials) > 0)", "upstreams with credentials need allowAnonymousPrivate: true, because clients of the cache show no credentials: everybody who reaches it can pull what its credentials unlock"))]
 pub struct RegistryCacheSpec {
     /// The registries that the cache may ask. Nothing else is ever reached through it.
     #[schemars(length(min = 1, max = 64))]
@@ -56,6 +60,9 @@ pub struct RegistryCacheSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 259))]
     pub default_upstream: Option<String>,
+    /// Whether content that the upstreams' credentials unlock may be given to clients that show none. Must be true if an upstream has credentials.
+    #[serde(default)]
+    pub allow_anonymous_private: bool,
     /// The policies to follow, in this order, from the same namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -203,12 +203,15 @@ async fn secrets(
 
 /// Names of the Secrets that a cache refers to.
 pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
-    cache
-        .spec
-        .upstreams
-        .iter()
-        .filter_map(|upstream| upstream.ca_secret_ref.as_ref())
-        .map(|reference| reference.name.as_str())
+    cache.spec.upstreams.iter().flat_map(|upstream| {
+        let authorities = upstream.ca_secret_ref.iter().map(|one| &one.name);
+        let credentials = upstream.credentials.iter().map(|one| &one.secret_ref.name);
+        let certificate = upstream.client_certificate.iter();
+        authorities
+            .chain(credentials)
+            .chain(certificate.map(|one| &one.secret_ref.name))
+            .map(String::as_str)
+    })
 }
 
 /// Reads each child that the cache may have by its name: cheap for the API server, and never an old state of it.

@@ -4,6 +4,7 @@ mod alerts;
 mod config_map;
 mod mirror;
 pub mod names;
+mod secrets;
 mod service;
 mod service_monitor;
 mod stateful_set;

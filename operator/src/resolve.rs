@@ -7,6 +7,7 @@ mod capacity;
 mod last_good;
 mod policies;
 mod problem;
+mod secrets;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +23,11 @@ use kube::ResourceExt as _;
 use crate::monitoring_api::MonitoringApi;
 use crate::observe::Observed;
 use crate::render::names::Owner;
+use upstreams::Upstreams;
 
 pub use policies::{RuleProblem, freshness, rules};
 pub use problem::{Problem, sentence};
+pub use secrets::{MountedSecret, Purpose};
 pub use upstreams::{CaSecret, SECRETS_DIRECTORY};
 
 /// Where the server's volume is mounted.
@@ -62,6 +65,7 @@ pub struct ResolvedCache {
     pub(crate) static_config: StaticConfig,
     pub(crate) policy: ResolvedPolicy,
     pub(crate) ca_secrets: Vec<CaSecret>,
+    pub(crate) secrets: Vec<MountedSecret>,
     /// Where clients in the cluster reach the cache, once the Service has an address.
     pub(crate) endpoint: Option<String>,
     pub(crate) mirrors: Vec<Mirror>,
@@ -91,16 +95,16 @@ pub struct Mirror {
 pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache, Error> {
     let spec = &observed.cache.spec;
     let owner = owner(&observed.cache);
-    let (upstreams, ca_secrets) =
-        upstreams::upstreams(spec).map_err(|problems| Error { problems })?;
+    let upstreams =
+        upstreams::upstreams(spec, &observed.secrets).map_err(|problems| Error { problems })?;
     let static_config = static_config();
     let endpoint = observed
         .live
         .cluster_ip(&owner.name)
         .map(|ip| endpoint(ip, spec.service.port));
-    let mirrors = mirrors(observed, &upstreams, endpoint.as_deref())
+    let mirrors = mirrors(observed, &upstreams.checked, endpoint.as_deref())
         .map_err(|problems| Error { problems })?;
-    let policy = match declared(observed, &owner, &upstreams, &ca_secrets) {
+    let policy = match declared(observed, &owner, &upstreams) {
         Ok(policy) => ResolvedPolicy {
             text: policy.to_yaml(),
             hash: policy.hash(),
@@ -128,7 +132,8 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         tolerations: spec.tolerations.clone(),
         static_config,
         policy,
-        ca_secrets,
+        secrets: secrets::volumes(&upstreams.secrets),
+        ca_secrets: upstreams.ca_secrets,
         endpoint,
         mirrors,
         monitoring: spec.monitoring.clone(),
@@ -150,11 +155,12 @@ pub fn owner(cache: &RegistryCache) -> Owner {
 fn declared(
     observed: &Observed,
     owner: &Owner,
-    upstreams: &[policy::Upstream],
-    ca_secrets: &[CaSecret],
+    resolved: &Upstreams,
 ) -> Result<Policy, Vec<Problem>> {
     let spec = &observed.cache.spec;
-    let mut problems = upstreams::missing_secrets(observed, owner, ca_secrets);
+    let upstreams = &resolved.checked;
+    let mut problems = upstreams::missing_secrets(observed, owner, &resolved.ca_secrets);
+    problems.extend(secrets::missing(observed, owner, &resolved.secrets));
     let hosts: BTreeSet<&RegistryHost> = upstreams.iter().map(|upstream| &upstream.host).collect();
     let merged = policies::merge(observed, owner, &hosts).unwrap_or_else(|more| {
         problems.extend(more);
@@ -180,8 +186,9 @@ fn declared(
     }
     let policy = Policy {
         format: policy::FORMAT,
-        upstreams: upstreams.to_vec(),
+        upstreams: upstreams.clone(),
         default_upstream,
+        allow_anonymous_private: spec.allow_anonymous_private,
         rules: merged,
         default_action: spec.default_action,
         freshness,

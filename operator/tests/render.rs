@@ -76,6 +76,28 @@ fn a_policy_edit_leaves_the_pods_alone() {
 }
 
 #[test]
+fn what_a_secret_holds_leaves_the_pods_alone_and_another_secret_does_not() {
+    let mut observed = observed(&testdata("everything.yaml"));
+    let set = |observed: &Observed| {
+        let manifests = manifests(observed);
+        let kind = |one: &&Manifest| one.body["kind"] == "StatefulSet";
+        manifests.iter().find(kind).unwrap().body.clone()
+    };
+    let before = set(&observed);
+    // A user with a password becomes a Docker configuration.
+    let keys = Some([".dockerconfigjson".to_owned()].into());
+    observed
+        .secrets
+        .insert("corp-user".to_owned(), keys.clone());
+    assert_eq!(set(&observed), before);
+    observed.secrets.insert("another".to_owned(), keys);
+    observed.cache.spec.upstreams[1].credentials[0]
+        .secret_ref
+        .name = "another".to_owned();
+    assert_ne!(set(&observed), before);
+}
+
+#[test]
 fn nothing_of_the_parents_metadata_is_copied() {
     let text = format!("{:?}", manifests(&observed(&testdata("everything.yaml"))));
     assert!(

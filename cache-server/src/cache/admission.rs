@@ -108,6 +108,10 @@ impl Rules {
         })
     }
 
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
+    }
+
     pub fn decide(
         &self,
         host: &RegistryHost,

@@ -245,12 +245,13 @@ impl Cache {
         if size == Some(0) && !request.digest.names(b"") {
             return Err(self.count_mismatch(origin, &request.digest));
         }
-        let (upstream, repository, digest) = (
-            origin.upstream.clone(),
-            request.repository.clone(),
-            request.digest.clone(),
-        );
-        let stream = BlobStream::started(upstream, repository, digest.clone(), response);
+        let digest = request.digest.clone();
+        let place = upstream::Place {
+            upstream: origin.upstream.clone(),
+            repository: request.repository.clone(),
+            digest: digest.clone(),
+        };
+        let stream = BlobStream::started(place, response);
         Ok(Answer {
             content: Content::Stream(self.pass(origin.clone(), digest, stream)),
             ..Answer::blob(outcome, &request.digest, size)

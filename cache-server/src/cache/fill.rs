@@ -7,11 +7,12 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::watch;
 
 use super::segments::Segments;
+use super::transfer::{Stopped, transfer};
 use super::writer::{self, WriteError};
 use super::{Cache, Error, Origin};
 use crate::oci::Digest;
 use crate::storage::{self, TemporaryBlob};
-use crate::upstream::BlobStream;
+use crate::upstream::{BlobStream, Place};
 
 /// Running fills by digest.
 pub(super) type Fills = HashMap<Digest, Fill>;
@@ -184,13 +185,13 @@ async fn fetch(
         return Ok(End::AlreadyThere);
     }
     // At the same time: a busy disk makes a new file wait, and that is time in which the upstream can answer.
-    let opening = BlobStream::open(
-        origin.upstream.clone(),
-        origin.repository.clone(),
-        digest.clone(),
-    );
+    let place = Place {
+        upstream: origin.upstream.clone(),
+        repository: origin.repository.clone(),
+        digest: digest.clone(),
+    };
     let beginning = cache.blocking(storage::Store::begin);
-    let (blob, stream) = tokio::join!(beginning, opening);
+    let (blob, stream) = tokio::join!(beginning, place.open());
     let blob = match blob {
         Ok(blob) => blob,
         Err(error) => {
@@ -241,7 +242,7 @@ async fn copy(
     cache: &Cache,
     origin: &Origin,
     digest: &Digest,
-    mut stream: BlobStream,
+    stream: BlobStream,
     blob: TemporaryBlob,
     progress: &Arc<watch::Sender<Progress>>,
 ) -> Result<End, Error> {
@@ -257,24 +258,10 @@ async fn copy(
         progress: progress.clone(),
     };
     let writing = cache.0.tasks.spawn_blocking(move || job.run(receiver));
-    let mut failure = None;
-    loop {
-        match stream.next().await {
-            Ok(Some(bytes)) => {
-                if sender.send(writer::Message::Bytes(bytes)).await.is_err() {
-                    break;
-                }
-            }
-            Ok(None) => {
-                let _ = sender.send(writer::Message::End).await;
-                break;
-            }
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
-        }
-    }
+    let failure = match transfer(stream, &sender).await {
+        Err(Stopped::Upstream(error)) => Some(error),
+        Ok(()) | Err(Stopped::Writer) => None,
+    };
     // Closing the channel without an end makes the writer give up.
     drop(sender);
     match (writing.await, failure) {

@@ -7,14 +7,18 @@ use crds::values::RegistryHost;
 use tokio::sync::{mpsc, watch};
 
 use super::fill::Progress;
+use super::segments::Segments;
 use crate::oci::{Digest, Hasher, Repository};
 use crate::storage::{self, Kind, Store, TemporaryBlob};
 
 /// Pieces on their way from the upstream to the disk; a slow disk slows the upstream down.
 const WAITING: usize = 16;
+/// Bytes that are read back for the digest at once.
+const AT_ONCE: u64 = 1024 * 1024;
 
 pub(super) enum Message {
-    Bytes(Bytes),
+    /// In any order; no byte comes twice.
+    Bytes { offset: u64, bytes: Bytes },
     /// The body is whole. A channel that closes without it means a body that is not.
     End,
 }
@@ -43,36 +47,86 @@ pub(super) enum WriteError {
 impl Job {
     /// Writes until the end, and commits if the content is right. Returns its size.
     pub(super) fn run(self, mut receiver: mpsc::Receiver<Message>) -> Result<u64, WriteError> {
-        let mut hasher = Hasher::new(self.digest.algorithm());
-        let mut offset = 0;
+        let mut content = Hashed {
+            hasher: Hasher::new(self.digest.algorithm()),
+            to: 0,
+            there: Segments::default(),
+        };
         loop {
             match receiver.blocking_recv() {
-                Some(Message::Bytes(bytes)) => {
-                    self.blob
-                        .write_at(&bytes, offset)
+                Some(Message::Bytes { offset, bytes }) => {
+                    self.write(&mut content, offset, &bytes)
                         .map_err(WriteError::Store)?;
-                    hasher.update(&bytes);
-                    let start = offset;
-                    offset += bytes.len() as u64;
-                    self.progress.send_modify(|progress| {
-                        progress.segments.insert(start..offset);
-                        progress.hashed = offset;
-                    });
                 }
                 Some(Message::End) => break,
                 None => return Err(WriteError::GivenUp),
             }
         }
-        if self.size.is_some_and(|size| size != offset) || hasher.finish() != self.digest {
+        while content.lags() {
+            self.catch_up(&mut content).map_err(WriteError::Store)?;
+        }
+        let size = content.to;
+        // Hashed from the front without a gap: what is behind one would be missing in the size and in the digest.
+        if self.size.is_some_and(|expected| expected != size)
+            || content.hasher.finish() != self.digest
+        {
             return Err(WriteError::Mismatch);
         }
         self.progress
-            .send_modify(|progress| progress.verified = Some(offset));
+            .send_modify(|progress| progress.verified = Some(size));
         // First who has it, then what: content that is seen in the store is seen with its repository.
         self.store
             .add_member(&self.host, &self.repository, &self.digest)
-            .and_then(|()| self.store.commit(self.blob, &self.digest, offset, Kind::Blob))
+            .and_then(|()| self.store.commit(self.blob, &self.digest, size, Kind::Blob))
             .map_err(WriteError::Store)?;
-        Ok(offset)
+        Ok(size)
+    }
+
+    fn write(
+        &self,
+        content: &mut Hashed,
+        offset: u64,
+        bytes: &Bytes,
+    ) -> Result<(), storage::Error> {
+        self.blob.write_at(bytes, offset)?;
+        let end = offset + bytes.len() as u64;
+        content.there.insert(offset..end);
+        if offset == content.to {
+            content.hasher.update(bytes);
+            content.to = end;
+        }
+        self.progress.send_modify(|progress| {
+            progress.segments.insert(offset..end);
+            progress.hashed = content.to;
+        });
+        // A piece of what other connections brought before its turn; more with the next message.
+        if content.lags() {
+            self.catch_up(content)?;
+        }
+        Ok(())
+    }
+
+    /// Hashes the next piece of what is in the file already.
+    fn catch_up(&self, content: &mut Hashed) -> Result<(), storage::Error> {
+        let length = (content.there.end_from(content.to) - content.to).min(AT_ONCE);
+        let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.blob.read_at(&mut piece, content.to)?;
+        content.hasher.update(&piece);
+        content.to += length;
+        Ok(())
+    }
+}
+
+/// How far the content went into the digest.
+struct Hashed {
+    hasher: Hasher,
+    to: u64,
+    there: Segments,
+}
+
+impl Hashed {
+    /// Whether more could be hashed.
+    fn lags(&self) -> bool {
+        self.there.end_from(self.to) > self.to
     }
 }

@@ -112,6 +112,13 @@ impl TemporaryBlob {
             .write_all_at(bytes, offset)
             .map_err(Error::io("write", self.path.clone().unwrap_or_default()))
     }
+
+    /// Fills the buffer with what was written at that place.
+    pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
+        self.file
+            .read_exact_at(bytes, offset)
+            .map_err(Error::io("read", self.path.clone().unwrap_or_default()))
+    }
 }
 
 impl Drop for TemporaryBlob {

@@ -34,6 +34,18 @@ impl Challenge {
     }
 }
 
+/// Whether the value of a header has a challenge of the scheme Basic.
+pub fn wants_basic(header: &str) -> bool {
+    let mut rest = header;
+    while let Some((scheme, _, next)) = challenge(rest) {
+        if scheme.eq_ignore_ascii_case("basic") {
+            return true;
+        }
+        rest = next;
+    }
+    false
+}
+
 type Parameters = Vec<(String, String)>;
 
 /// `scheme key=value, key="value"…` and what is left behind it.
@@ -116,6 +128,20 @@ mod tests {
     }
 
     #[test]
+    fn basic_is_found_beside_other_schemes() {
+        for header in ["Basic", "basic realm=\"x\"", "Negotiate, BASIC realm=x"] {
+            assert!(wants_basic(header), "{header}");
+        }
+        for header in [
+            "",
+            "Bearer realm=basic",
+            "Bearer realm=\"Basic\", service=\"x, Basic\"",
+        ] {
+            assert!(!wants_basic(header), "{header}");
+        }
+    }
+
+    #[test]
     fn what_has_no_realm_is_no_challenge() {
         for header in [
             "",
@@ -134,6 +160,7 @@ mod tests {
         #[test]
         fn any_header_ends(header in "\\PC*") {
             let _ = Challenge::parse(&header);
+            let _ = wants_basic(&header);
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! A blob's bytes from an upstream. When the connection breaks, the rest is asked for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,50 +11,106 @@ use super::{Error, Response};
 use crate::oci::{Digest, Repository};
 
 const MAXIMUM_RESUMES: u32 = 3;
+/// What is asked for first. Whether the answer is a part shows whether more connections can share the rest.
+pub const FRONT: u64 = 16 * 1024 * 1024;
+/// From this size on, the rest is shared.
+pub const LARGE: u64 = 32 * 1024 * 1024;
+/// Connections for the rest of a large blob.
+const MORE_CONNECTIONS: u64 = 3;
 
-/// The whole blob, in order. Nothing is known of its digest yet.
+/// The bytes of a blob, or of a part of it, in order. Nothing is known of its digest yet.
 #[derive(Debug)]
 pub struct BlobStream {
-    upstream: Arc<Upstream>,
-    repository: Repository,
-    digest: Digest,
+    place: Place,
     body: Body,
+    /// Of the whole blob.
     length: Option<u64>,
     offset: u64,
+    /// Where this stream ends; absent if the length is.
+    end: Option<u64>,
     resumes: u32,
 }
 
-impl BlobStream {
-    pub async fn open(
-        upstream: Arc<Upstream>,
-        repository: Repository,
-        digest: Digest,
-    ) -> Result<Self, Error> {
-        let response = upstream.get_blob(&repository, &digest, None).await?;
-        if response.partial {
-            return Err(broken(
-                &upstream,
-                "it answered with a part where the whole was asked for",
-            ));
+/// Where a blob is.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub upstream: Arc<Upstream>,
+    pub repository: Repository,
+    pub digest: Digest,
+}
+
+impl Place {
+    /// Begins at the front: with all of the blob, or with the first part of one whose upstream answers ranges.
+    pub async fn open(self) -> Result<BlobStream, Error> {
+        let range = format!("bytes=0-{}", FRONT - 1);
+        match self.get(Some(&range)).await {
+            Ok(response) if !response.partial => return Ok(BlobStream::started(self, response)),
+            Ok(response) => {
+                let range = response.content_range.filter(|range| range.first == 0);
+                let part = range.and_then(|range| Some((range.last + 1, range.total?)));
+                if let Some((end, total)) = part.filter(|(end, total)| *end == FRONT.min(*total)) {
+                    return Ok(BlobStream::part(self, response, 0..end, total));
+                }
+            }
+            // There is nothing to take a part of.
+            Err(Error::Status { status: 416, .. }) => {}
+            Err(error) => return Err(error),
         }
-        Ok(Self::started(upstream, repository, digest, response))
+        let response = self.get(None).await?;
+        if response.partial {
+            return Err(self.broken("it answered with a part where the whole was asked for"));
+        }
+        Ok(BlobStream::started(self, response))
     }
 
+    /// Exactly that part of a blob of that length.
+    pub async fn open_part(self, part: Range<u64>, length: u64) -> Result<BlobStream, Error> {
+        let range = format!("bytes={}-{}", part.start, part.end - 1);
+        let response = self.get(Some(&range)).await?;
+        let is_it = response.partial
+            && response.content_range.is_some_and(|range| {
+                (range.first..range.last + 1) == part && range.total == Some(length)
+            });
+        if is_it {
+            Ok(BlobStream::part(self, response, part, length))
+        } else {
+            Err(self.broken("it answered with another part than the one that was asked for"))
+        }
+    }
+
+    async fn get(&self, range: Option<&str>) -> Result<Response, Error> {
+        self.upstream
+            .get_blob(&self.repository, &self.digest, range)
+            .await
+    }
+
+    fn broken(&self, reason: &str) -> Error {
+        Error::Broken {
+            host: self.upstream.name(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl BlobStream {
     /// Continues an answer that is already there: 200, from the first byte.
-    pub fn started(
-        upstream: Arc<Upstream>,
-        repository: Repository,
-        digest: Digest,
-        response: Response,
-    ) -> Self {
+    pub fn started(place: Place, response: Response) -> Self {
         Self {
-            upstream,
-            repository,
-            digest,
+            place,
             length: response.length,
+            end: response.length,
             body: response.body,
             offset: 0,
             resumes: 0,
+        }
+    }
+
+    fn part(place: Place, response: Response, part: Range<u64>, length: u64) -> Self {
+        Self {
+            offset: part.start,
+            end: Some(part.end),
+            length: Some(length),
+            ..Self::started(place, response)
         }
     }
 
@@ -62,20 +119,40 @@ impl BlobStream {
         self.length
     }
 
+    /// Where the next piece belongs.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// What this stream leaves to others: one part, or one for each further connection.
+    pub fn rest(&self) -> Vec<Range<u64>> {
+        match (self.end, self.length) {
+            (Some(end), Some(length)) => shares(end..length, length >= LARGE),
+            _ => Vec::new(),
+        }
+    }
+
     /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             let error = match self.body.next().await {
                 Ok(Some(bytes)) => {
                     self.offset += bytes.len() as u64;
+                    self.place.upstream.limits.throttle(bytes.len()).await;
                     return Ok(Some(bytes));
                 }
-                Ok(None) if self.length.is_none_or(|length| self.offset == length) => {
+                Ok(None) if self.end.is_none_or(|end| self.offset == end) => {
                     return Ok(None);
                 }
-                Ok(None) => broken(&self.upstream, "the body ended early"),
+                Ok(None) => self.place.broken("the body ended early"),
                 Err(error) => error,
             };
+            // It would wait for its own place otherwise.
+            self.body.release();
             self.body = self.resume(error).await?;
         }
     }
@@ -84,25 +161,29 @@ impl BlobStream {
     async fn resume(&mut self, cause: Error) -> Result<Body, Error> {
         while self.resumes < MAXIMUM_RESUMES {
             self.resumes += 1;
-            tracing::info!(digest = %self.digest, offset = self.offset, error = %cause, "resuming a broken body");
-            let range = format!("bytes={}-", self.offset);
-            let answer = self
-                .upstream
-                .get_blob(&self.repository, &self.digest, Some(&range))
-                .await;
-            let Ok(response) = answer else {
+            tracing::info!(digest = %self.place.digest, offset = self.offset, error = %cause, "resuming a broken body");
+            let range = match self.end.filter(|end| self.length != Some(*end)) {
+                Some(end) => format!("bytes={}-{}", self.offset, end - 1),
+                None => format!("bytes={}-", self.offset),
+            };
+            let Ok(response) = self.place.get(Some(&range)).await else {
                 continue;
             };
             // Only a part that is exactly the rest of the same whole may be appended.
             let total = response
                 .content_range
                 .filter(|range| range.first == self.offset)
-                .and_then(|range| range.total.filter(|total| range.last + 1 == *total));
+                .and_then(|range| {
+                    range
+                        .total
+                        .filter(|total| range.last + 1 == self.end.unwrap_or(*total))
+                });
             return match total {
                 Some(total)
                     if response.partial && self.length.is_none_or(|length| length == total) =>
                 {
                     self.length = Some(total);
+                    self.end = self.end.or(Some(total));
                     Ok(response.body)
                 }
                 _ => Err(cause),
@@ -112,9 +193,26 @@ impl BlobStream {
     }
 }
 
-fn broken(upstream: &Upstream, reason: &str) -> Error {
-    Error::Broken {
-        host: upstream.name(),
-        reason: reason.into(),
+/// Equal shares of a range, without empty ones.
+fn shares(rest: Range<u64>, several: bool) -> Vec<Range<u64>> {
+    let count = if several { MORE_CONNECTIONS } else { 1 };
+    let share = (rest.end - rest.start).div_ceil(count).max(1);
+    (0..count)
+        .map(|number| rest.start + number * share)
+        .take_while(|start| *start < rest.end)
+        .map(|start| start..(start + share).min(rest.end))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_the_range_without_gaps() {
+        assert_eq!(shares(16..16, true), []);
+        assert_eq!(shares(16..20, false).first(), Some(&(16..20)));
+        assert_eq!(shares(16..18, true), [16..17, 17..18]);
+        assert_eq!(shares(16..26, true), [16..20, 20..24, 24..26]);
     }
 }

@@ -1,82 +1,163 @@
-//! Requests to one upstream, over its endpoints in order.
+//! One upstream: how it is set up, and what can be asked of it.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use crds::policy;
 use crds::values::RegistryHost;
 use prometheus::IntCounter;
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE,
-};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Url};
 
-use super::auth::Challenge;
+use super::authorize::Target;
+use super::credentials::Credentials;
+use super::files::Files;
+use super::health::Health;
 use super::http_clients::HttpClients;
+use super::limits::Limits;
+use super::request::Question;
 use super::token::Tokens;
-use super::{Error, Response, Timeouts, reason};
+use super::trust::Reach;
+use super::{Error, Response, Timeouts};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::oci::{Digest, Reference, Repository, media_type};
+
+/// One place where the upstream's API is.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) index: usize,
+    /// For messages and metrics.
+    pub(super) name: String,
+    pub(super) url: Url,
+    pub(super) health: Mutex<Health>,
+    /// Whether it has asked for credentials of the scheme Basic: then they are sent at once.
+    pub(super) wants_basic: AtomicBool,
+}
 
 /// A registry to pull from.
 #[derive(Debug)]
 pub struct Upstream {
     configuration: policy::Upstream,
-    authorities: Option<Vec<u8>>,
+    files: Files,
     name: Arc<str>,
-    endpoints: Vec<Url>,
-    client: reqwest::Client,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) auth_realms: Vec<Url>,
+    pub(super) credentials: Credentials,
+    pub(super) client: reqwest::Client,
+    /// For what is not named: it connects to public addresses only.
+    pub(super) outward_client: reqwest::Client,
+    pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) tokens: Tokens,
     pub(super) received: IntCounter,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+}
+
+/// What all upstreams have in common.
+#[derive(Debug)]
+pub struct Environment {
+    pub timeouts: Timeouts,
+    pub clients: HttpClients,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
 }
 
 impl Upstream {
     pub fn new(
         configuration: policy::Upstream,
-        authorities: Option<Vec<u8>>,
-        timeouts: Timeouts,
-        clients: &HttpClients,
-        metrics: Arc<Metrics>,
+        files: Files,
+        environment: &Environment,
     ) -> Result<Self, Error> {
         let name: Arc<str> = configuration.host.as_str().into();
         let setup = |reason: Arc<str>| Error::Setup {
             host: name.clone(),
             reason,
         };
+        let (timeouts, metrics) = (environment.timeouts, environment.metrics.clone());
+        let url = |endpoint: &crds::values::Endpoint| {
+            Url::parse(&endpoint.to_string()).map_err(|error| setup(error.to_string().into()))
+        };
         let endpoints = configuration
             .effective_endpoints()
             .iter()
-            .map(|endpoint| Url::parse(&endpoint.to_string()))
-            .collect::<Result<_, _>>()
-            .map_err(|error| setup(error.to_string().into()))?;
-        let client = clients
-            .get(authorities.as_deref(), timeouts)
-            .map_err(setup)?;
+            .enumerate()
+            .map(|(index, endpoint)| {
+                Ok(Endpoint {
+                    index,
+                    name: endpoint.to_string(),
+                    url: url(endpoint)?,
+                    health: Mutex::default(),
+                    wants_basic: AtomicBool::new(false),
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        let auth_realms = configuration.auth_realms.iter().map(url);
+        let auth_realms = auth_realms.collect::<Result<_, _>>()?;
+        let client = |reach| {
+            environment
+                .clients
+                .get(&configuration, &files, reach, timeouts)
+                .map_err(setup)
+        };
+        let (client, outward_client) = (client(Reach::Named)?, client(Reach::Outward)?);
+        let credentials =
+            Credentials::read(&configuration, &files).map_err(|reason| setup(reason.into()))?;
         Ok(Self {
             endpoints,
+            auth_realms,
+            credentials,
             client,
+            outward_client,
+            limits: Limits::new(configuration.limits),
             timeouts,
             tokens: Tokens::default(),
             received: metrics.upstream_bytes.with_label_values(&[&name]),
             metrics,
+            clock: environment.clock.clone(),
             name,
-            authorities,
+            files,
             configuration,
         })
     }
 
     /// Whether a client made from these would be this one.
-    pub fn is_made_from(
-        &self,
-        configuration: &policy::Upstream,
-        authorities: Option<&[u8]>,
-    ) -> bool {
-        self.configuration == *configuration && self.authorities.as_deref() == authorities
+    pub fn is_made_from(&self, configuration: &policy::Upstream, files: &Files) -> bool {
+        self.configuration == *configuration && self.files == *files
+    }
+
+    /// Shows itself in the metrics.
+    pub fn show(&self) {
+        for endpoint in &self.endpoints {
+            self.show_breaker(endpoint, endpoint.health().is_open());
+        }
+    }
+
+    /// Takes itself out of the metrics.
+    pub fn hide(&self) {
+        for endpoint in &self.endpoints {
+            let labels = [&*self.name, &endpoint.name];
+            // Fails if it was never shown, which is as good.
+            let _ = self
+                .metrics
+                .upstream_breaker_open
+                .remove_label_values(&labels);
+        }
+        for gauge in [
+            &self.metrics.upstream_rate_limit,
+            &self.metrics.upstream_rate_limit_remaining,
+        ] {
+            let _ = gauge.remove_label_values(&[&*self.name]);
+        }
     }
 
     pub fn host(&self) -> &RegistryHost {
         &self.configuration.host
+    }
+
+    pub(super) fn redirect_hosts(&self) -> &[RegistryHost] {
+        &self.configuration.redirect_hosts
     }
 
     /// For messages and metrics.
@@ -110,8 +191,7 @@ impl Upstream {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
         let path = format!("manifests/{reference}");
-        self.request(&method, repository, &path, None, headers)
-            .await
+        self.ask(method, repository, path, headers).await
     }
 
     pub async fn head_blob(
@@ -120,7 +200,7 @@ impl Upstream {
         digest: &Digest,
     ) -> Result<Response, Error> {
         let path = format!("blobs/{digest}");
-        self.request(&Method::HEAD, repository, &path, None, HeaderMap::new())
+        self.ask(Method::HEAD, repository, path, HeaderMap::new())
             .await
     }
 
@@ -136,8 +216,7 @@ impl Upstream {
             headers.insert(RANGE, value);
         }
         let path = format!("blobs/{digest}");
-        self.request(&Method::GET, repository, &path, None, headers)
-            .await
+        self.ask(Method::GET, repository, path, headers).await
     }
 
     /// Tags or referrers: what stands behind the repository's name, and the query.
@@ -147,132 +226,42 @@ impl Upstream {
         path: &str,
         query: Option<&str>,
     ) -> Result<Response, Error> {
-        self.request(&Method::GET, repository, path, query, HeaderMap::new())
-            .await
-    }
-
-    async fn request(
-        &self,
-        method: &Method,
-        repository: &Repository,
-        path: &str,
-        query: Option<&str>,
-        mut headers: HeaderMap,
-    ) -> Result<Response, Error> {
-        // What is stored is what the digest names: never a compressed form of it.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let repository = match &self.configuration.repository_prefix {
-            Some(prefix) => format!("{prefix}/{repository}"),
-            None => repository.to_string(),
-        };
-        let mut last = None;
-        for (index, endpoint) in self.endpoints.iter().enumerate() {
-            let mut url = endpoint.clone();
-            url.set_path(&format!("/v2/{repository}/{path}"));
-            url.set_query(query);
-            match self
-                .authorized(method, (index, endpoint), &repository, url, headers.clone())
-                .await
-            {
-                Err(error) if error.is_worth_another_endpoint() => last = Some(error),
-                other => return other.map(|response| self.response(response)),
-            }
-        }
-        Err(last.unwrap_or_else(|| Error::Unreachable {
-            host: self.name(),
-            reason: "it has no endpoint".into(),
-        }))
-    }
-
-    async fn authorized(
-        &self,
-        method: &Method,
-        (index, endpoint): (usize, &Url),
-        repository: &str,
-        url: Url,
-        mut headers: HeaderMap,
-    ) -> Result<reqwest::Response, Error> {
-        let scope = format!("repository:{repository}:pull");
-        let token = self.tokens.known(index, &scope).await;
-        if let Some(token) = &token {
-            headers.insert(AUTHORIZATION, bearer(token));
-        }
-        let mut response = self
-            .follow(method, endpoint, url.clone(), headers.clone())
-            .await?;
-        if response.status().as_u16() == 401
-            && let Some(challenge) = challenge(response.headers())
-        {
-            let token = self
-                .token((index, endpoint), &scope, &challenge, token.as_deref())
-                .await?;
-            headers.insert(AUTHORIZATION, bearer(&token));
-            response = self.follow(method, endpoint, url, headers).await?;
-        }
-        match response.status().as_u16() {
-            200 | 206 => Ok(response),
-            status => Err(self.status_error(status)),
-        }
-    }
-
-    /// One request and the head of its answer. An idle connection that the upstream closes at the very moment it is
-    /// used looks like a failure: such a request is sent once more.
-    pub(super) async fn exchange(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: HeaderMap,
-    ) -> Result<reqwest::Response, Error> {
-        match self.attempt(method, url, headers.clone()).await {
-            Err(Failed {
-                repeatable: true, ..
-            }) => self.attempt(method, url, headers).await,
-            other => other,
-        }
-        .map_err(|failed| Error::Unreachable {
-            host: self.name(),
-            reason: failed.reason,
+        self.request(Question {
+            method: Method::GET,
+            repository,
+            path: path.to_owned(),
+            query,
+            headers: HeaderMap::new(),
         })
+        .await
     }
 
-    async fn attempt(
+    async fn ask(
         &self,
-        method: &Method,
-        url: &Url,
+        method: Method,
+        repository: &Repository,
+        path: String,
         headers: HeaderMap,
-    ) -> Result<reqwest::Response, Failed> {
-        let request = self
-            .client
-            .request(method.clone(), url.clone())
-            .headers(headers)
-            .send();
-        let count = |code: &str| {
-            let labels = [&*self.name, code];
-            self.metrics
-                .upstream_requests
-                .with_label_values(&labels)
-                .inc();
+    ) -> Result<Response, Error> {
+        self.request(Question {
+            method,
+            repository,
+            path,
+            query: None,
+            headers,
+        })
+        .await
+    }
+
+    /// What a repository is called there, and who asks for it.
+    pub(super) fn target(&self, repository: &Repository) -> Target<'_> {
+        let asked = repository.to_string();
+        let credential = self.credentials.for_repository(&asked);
+        let name = match &self.configuration.repository_prefix {
+            Some(prefix) => format!("{prefix}/{asked}"),
+            None => asked,
         };
-        match tokio::time::timeout(self.timeouts.header, request).await {
-            Ok(Ok(response)) => {
-                count(response.status().as_str());
-                Ok(response)
-            }
-            Ok(Err(error)) => {
-                count("error");
-                Err(Failed {
-                    repeatable: !error.is_connect() && !error.is_timeout() && error.is_request(),
-                    reason: reason(error),
-                })
-            }
-            Err(_) => {
-                count("timeout");
-                Err(Failed {
-                    repeatable: false,
-                    reason: "it did not answer in time".into(),
-                })
-            }
-        }
+        Target { name, credential }
     }
 
     pub(super) fn status_error(&self, status: u16) -> Error {
@@ -282,25 +271,4 @@ impl Upstream {
             _ => Error::Status { host, status },
         }
     }
-}
-
-/// A request without an answer.
-struct Failed {
-    repeatable: bool,
-    reason: Arc<str>,
-}
-
-fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .find_map(Challenge::parse)
-}
-
-fn bearer(token: &str) -> HeaderValue {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("Bearer invalid"));
-    value.set_sensitive(true);
-    value
 }

@@ -3,8 +3,10 @@
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 
+use super::Error;
 use super::client::Upstream;
-use super::{Error, trust};
+use super::exchange::Sent;
+use super::trust::{self, Reach};
 
 const MAXIMUM: usize = 5;
 
@@ -18,8 +20,17 @@ impl Upstream {
         mut headers: HeaderMap,
     ) -> Result<reqwest::Response, Error> {
         let mut url = url;
+        let mut reach = Reach::Named;
         for _ in 0..=MAXIMUM {
-            let response = self.exchange(method, &url, headers.clone()).await?;
+            let response = self
+                .exchange(Sent {
+                    method,
+                    url: &url,
+                    headers: headers.clone(),
+                    form: None,
+                    reach,
+                })
+                .await?;
             if !is_redirect(response.status()) {
                 return Ok(response);
             }
@@ -29,7 +40,7 @@ impl Upstream {
                 .and_then(|location| location.to_str().ok())
                 .and_then(|location| url.join(location).ok())
                 .ok_or_else(|| self.redirect_error("it has no usable Location"))?;
-            trust::redirect_is_allowed(endpoint, &url, &next)
+            reach = trust::redirect(endpoint, &url, &next, self.redirect_hosts())
                 .map_err(|reason| self.redirect_error(reason))?;
             if next.origin() != url.origin() {
                 headers.remove(AUTHORIZATION);
@@ -39,7 +50,7 @@ impl Upstream {
         Err(self.redirect_error("there are too many"))
     }
 
-    fn redirect_error(&self, reason: &str) -> Error {
+    pub(super) fn redirect_error(&self, reason: &str) -> Error {
         Error::Redirect {
             host: self.name(),
             reason: reason.into(),

@@ -8,6 +8,7 @@ use prometheus::IntCounter;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, LINK};
 
 use super::client::Upstream;
+use super::limits::Slot;
 use super::{Error, reason};
 use crate::oci::Digest;
 
@@ -60,9 +61,20 @@ pub struct Body {
     host: Arc<str>,
     idle: Duration,
     received: IntCounter,
+    slot: Slot,
 }
 
 impl Body {
+    /// Holds a place among the upstream's requests until the body is dropped.
+    pub(super) fn hold(&mut self, slot: Slot) {
+        self.slot = slot;
+    }
+
+    /// Gives the place back, since no more of this body is read.
+    pub(super) fn release(&mut self) {
+        self.slot = None;
+    }
+
     /// The next piece; `None` at the end that the answer's framing promised.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let broken = |reason| Error::Broken {
@@ -131,6 +143,7 @@ impl Upstream {
             host: self.name(),
             idle: self.timeouts.idle,
             received: self.received.clone(),
+            slot: None,
         }
     }
 }

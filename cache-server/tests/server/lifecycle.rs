@@ -116,7 +116,7 @@ async fn the_metrics_page_says_what_each_is() {
     );
     assert_eq!(
         server
-            .metric("larder_upstream_requests_total{code=\"200\",upstream=\"r.test\"}")
+            .metric("larder_upstream_requests_total{code=\"206\",upstream=\"r.test\"}")
             .await,
         1
     );

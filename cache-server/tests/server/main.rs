@@ -9,15 +9,21 @@
 
 mod support;
 
+mod bad_days;
 mod capacity;
+mod credentials;
 mod faults;
+mod large;
 mod lifecycle;
+mod limits;
 mod operations;
 mod policy;
 mod process;
 mod pull;
 mod ranges;
+mod reach;
 mod routing;
+mod secrets;
 mod sendfile;
 mod tags;
 mod upstreams;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, FORMAT, MAXIMUM_RULES, MAXIMUM_UPSTREAMS, Policy, Rule};
+use super::{
+    Action, FORMAT, MAXIMUM_CREDENTIALS, MAXIMUM_RULES, MAXIMUM_UPSTREAMS, Policy, Rule, Upstream,
+};
 use crate::values::RegistryHost;
 
 /// Why a `policy.yaml` is refused.
@@ -18,6 +20,26 @@ pub enum Error {
     RuleCount { found: usize },
     #[error("failed to take the policy: the upstream {host} is listed twice")]
     SameUpstream { host: RegistryHost },
+    #[error(
+        "failed to take the policy: the upstream {host} has {found} credentials; write {MAXIMUM_CREDENTIALS} at most"
+    )]
+    CredentialCount { host: RegistryHost, found: usize },
+    #[error(
+        "failed to take the policy: a credential of the upstream {host} must name usernameFile and passwordFile, or dockerConfigFile instead"
+    )]
+    CredentialKind { host: RegistryHost },
+    #[error(
+        "failed to take the policy: two credentials of the upstream {host} are for the same repositories"
+    )]
+    SameCredential { host: RegistryHost },
+    #[error(
+        "failed to take the policy: the upstream {host} has credentials, and clients of this cache show none; write allowAnonymousPrivate: true if everybody who reaches the cache may pull what they unlock"
+    )]
+    AnonymousPrivate { host: RegistryHost },
+    #[error(
+        "failed to take the policy: the limits of the upstream {host} are out of range; write a concurrency of 1 to 1024 and bytesPerSecond of 65536 to 1000000000000"
+    )]
+    Limits { host: RegistryHost },
     #[error(
         "failed to take the policy: defaultUpstream is {host}, which is not one of the upstreams"
     )]
@@ -77,6 +99,12 @@ impl Policy {
                     host: upstream.host.clone(),
                 });
             }
+            if !upstream.limits.are_in_range() {
+                return Err(Error::Limits {
+                    host: upstream.host.clone(),
+                });
+            }
+            self.check_credentials(upstream)?;
         }
         if let Some(host) = self
             .default_upstream
@@ -100,6 +128,31 @@ impl Policy {
             .map(crate::values::ByteSize::as_bytes);
         if size == Some(0) {
             return Err(Error::NoCapacity);
+        }
+        Ok(())
+    }
+
+    fn check_credentials(&self, upstream: &Upstream) -> Result<(), Error> {
+        let host = || upstream.host.clone();
+        let credentials = &upstream.credentials;
+        if credentials.len() > MAXIMUM_CREDENTIALS {
+            return Err(Error::CredentialCount {
+                host: host(),
+                found: credentials.len(),
+            });
+        }
+        if !credentials.iter().all(super::Credential::is_of_one_kind) {
+            return Err(Error::CredentialKind { host: host() });
+        }
+        let scopes: BTreeSet<_> = credentials
+            .iter()
+            .map(|credential| &credential.repository_prefix)
+            .collect();
+        if scopes.len() < credentials.len() {
+            return Err(Error::SameCredential { host: host() });
+        }
+        if !credentials.is_empty() && !self.allow_anonymous_private {
+            return Err(Error::AnonymousPrivate { host: host() });
         }
         Ok(())
     }

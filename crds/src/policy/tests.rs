@@ -8,6 +8,15 @@ upstreams:
   endpoints: [https://mirror.example:5000]
   repositoryPrefix: proxy/quay
   caFile: /etc/larder/secrets/quay/ca.crt
+  credentials:
+  - {usernameFile: /etc/larder/credentials/robot/username, passwordFile: /etc/larder/credentials/robot/password}
+  - {repositoryPrefix: team, dockerConfigFile: /etc/larder/credentials/team/config.json}
+  authRealms: [https://login.example]
+  redirectHosts: [storage.example, '10.0.0.9:9000']
+  proxy: http://proxy.example:3128
+  clientCertificate: {certificateFile: /tls.crt, keyFile: /tls.key}
+  limits: {concurrency: 8, bytesPerSecond: 1000000}
+allowAnonymousPrivate: true
 defaultUpstream: docker.io
 rules:
 - name: ours/releases
@@ -173,6 +182,15 @@ fn errors_say_what_and_where() {
         "retention without cache",
         message("action: Deny", "action: Deny\n  retention: {pin: true}")
     );
+    insta::assert_snapshot!(
+        "credentials for everybody",
+        message("allowAnonymousPrivate: true", "")
+    );
+    insta::assert_snapshot!(
+        "two kinds of credential",
+        message("{repositoryPrefix: team,", "{usernameFile: /a,")
+    );
+    insta::assert_snapshot!("same credential", message("{repositoryPrefix: team,", "{"));
 }
 
 proptest::proptest! {

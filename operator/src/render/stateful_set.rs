@@ -6,20 +6,20 @@ use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-    TopologySpreadConstraint, Volume, VolumeMount, VolumeResourceRequirements,
+    Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
+    VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
-use sha2::{Digest as _, Sha256};
 
 use super::names::{self, Component};
+use super::secrets;
 use super::service::{ADMIN, DATA};
-use crate::resolve::{ADMIN_PORT, CaSecret, DATA_PORT, ResolvedCache, STORE_DIRECTORY};
+use crate::resolve::{ADMIN_PORT, DATA_PORT, ResolvedCache, STORE_DIRECTORY};
 
 const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 const USER: i64 = 65_532;
@@ -123,7 +123,7 @@ fn pod(cache: &ResolvedCache) -> PodSpec {
                 }),
                 ..Volume::default()
             })
-            .chain(cache.ca_secrets.iter().map(secret_volume))
+            .chain(secrets::volumes(cache))
             .collect(),
         ),
         ..PodSpec::default()
@@ -162,13 +162,11 @@ fn container(cache: &ResolvedCache) -> Container {
         mount("config".to_owned(), CONFIG_DIRECTORY.to_owned(), true),
         mount("store".to_owned(), STORE_DIRECTORY.to_owned(), false),
     ];
-    mounts.extend(cache.ca_secrets.iter().map(|secret| {
-        mount(
-            secret_volume_name(secret),
-            secret.directory().display().to_string(),
-            true,
-        )
-    }));
+    mounts.extend(
+        secrets::directories(cache)
+            .into_iter()
+            .map(|(name, path)| mount(name, path, true)),
+    );
     Container {
         name: "cache-server".to_owned(),
         image: Some(cache.image.reference.clone()),
@@ -219,32 +217,4 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
         timeout_seconds: Some(2),
         ..Probe::default()
     }
-}
-
-/// Optional, so that a cache that runs can restart while the Secret is gone: only that upstream then fails.
-fn secret_volume(secret: &CaSecret) -> Volume {
-    Volume {
-        name: secret_volume_name(secret),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.secret.clone()),
-            optional: Some(true),
-            items: Some(vec![KeyToPath {
-                key: secret.key.clone(),
-                path: secret.key.clone(),
-                ..KeyToPath::default()
-            }]),
-            ..SecretVolumeSource::default()
-        }),
-        ..Volume::default()
-    }
-}
-
-/// A volume's name is short and has no dots, and must not change when upstreams change places.
-fn secret_volume_name(secret: &CaSecret) -> String {
-    let digest = Sha256::digest(secret.host.as_str());
-    let hash = digest
-        .iter()
-        .take(5)
-        .fold(0_u64, |hash, byte| (hash << 8) | u64::from(*byte));
-    format!("ca-{hash:010x}")
 }

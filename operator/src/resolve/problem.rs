@@ -29,6 +29,22 @@ pub enum Problem {
         key: String,
         field: String,
     },
+    #[error("Secret {namespace}/{name} does not exist; create it {expected}, or remove {field}")]
+    MountedSecretMissing {
+        namespace: String,
+        name: String,
+        expected: &'static str,
+        field: String,
+    },
+    #[error(
+        "Secret {namespace}/{name} lacks a key; make it {expected}, or name another Secret in {field}"
+    )]
+    MountedSecretKeys {
+        namespace: String,
+        name: String,
+        expected: &'static str,
+        field: String,
+    },
     #[error(
         "CachePolicy {namespace}/{name} does not exist; create it, or remove policyRefs[{position}]"
     )]
@@ -58,7 +74,10 @@ impl Problem {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Spec { .. } => Reason::InvalidSpec,
-            Self::SecretMissing { .. } | Self::SecretKeyMissing { .. } => Reason::SecretNotFound,
+            Self::SecretMissing { .. }
+            | Self::SecretKeyMissing { .. }
+            | Self::MountedSecretMissing { .. }
+            | Self::MountedSecretKeys { .. } => Reason::SecretNotFound,
             Self::PolicyMissing { .. } => Reason::PolicyNotFound,
             Self::PolicyMalformed { .. } | Self::Rule { .. } | Self::Refused { .. } => {
                 Reason::PolicyInvalid

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use crds::policy::Upstream;
-use crds::registry_cache::{RegistryCacheSpec, UpstreamSpec};
+use crds::policy::{Limits, Upstream};
+use crds::registry_cache::{LimitsSpec, RegistryCacheSpec, UpstreamSpec};
 use crds::values::{Endpoint, RegistryHost};
 
 use super::Problem;
+use super::secrets::{self, Keys, MountedSecret};
 use crate::observe::Observed;
 use crate::render::names::Owner;
 
@@ -31,63 +32,103 @@ impl CaSecret {
 }
 
 /// Checked upstreams, and the Secrets to mount for them.
-pub(super) fn upstreams(
-    spec: &RegistryCacheSpec,
-) -> Result<(Vec<Upstream>, Vec<CaSecret>), Vec<Problem>> {
-    let mut upstreams = Vec::new();
-    let mut secrets = Vec::new();
+#[derive(Debug, Default)]
+pub(super) struct Upstreams {
+    pub(super) checked: Vec<Upstream>,
+    pub(super) ca_secrets: Vec<CaSecret>,
+    pub(super) secrets: Vec<MountedSecret>,
+}
+
+/// Checks the upstreams.
+pub(super) fn upstreams(spec: &RegistryCacheSpec, keys: &Keys) -> Result<Upstreams, Vec<Problem>> {
+    let mut all = Upstreams::default();
     let mut problems = Vec::new();
     for (position, upstream) in spec.upstreams.iter().enumerate() {
-        match resolve(position, upstream) {
-            Ok((upstream, secret)) => {
-                upstreams.push(upstream);
-                secrets.extend(secret);
-            }
-            Err(problem) => problems.push(problem),
+        if let Err(problem) = resolve(position, upstream, keys, &mut all) {
+            problems.push(problem);
         }
     }
     if problems.is_empty() {
-        Ok((upstreams, secrets))
+        Ok(all)
     } else {
         Err(problems)
     }
 }
 
-fn resolve(position: usize, spec: &UpstreamSpec) -> Result<(Upstream, Option<CaSecret>), Problem> {
+fn resolve(
+    position: usize,
+    spec: &UpstreamSpec,
+    keys: &Keys,
+    all: &mut Upstreams,
+) -> Result<(), Problem> {
+    let prefix = format!("upstreams[{position}]");
     let invalid = |field: &str, error: &dyn std::fmt::Display| Problem::Spec {
-        field: format!("upstreams[{position}].{field}"),
+        field: format!("{prefix}.{field}"),
         reason: error.to_string(),
     };
-    let host: RegistryHost = spec.host.parse().map_err(|e| invalid("host", &e))?;
-    let endpoints = spec
-        .endpoints
-        .iter()
-        .enumerate()
-        .map(|(number, text)| {
-            text.parse::<Endpoint>()
-                .map_err(|e| invalid(&format!("endpoints[{number}]"), &e))
-        })
-        .collect::<Result<_, _>>()?;
-    let repository_prefix = spec
-        .repository_prefix
-        .as_ref()
-        .map(|text| text.parse().map_err(|e| invalid("repositoryPrefix", &e)))
-        .transpose()?;
-    let secret = spec.ca_secret_ref.as_ref().map(|reference| CaSecret {
-        host: host.clone(),
-        position,
-        secret: reference.name.clone(),
-        key: reference.key.clone(),
-    });
-    let upstream = Upstream {
-        host,
-        endpoints,
-        repository_prefix,
-        ca_file: secret
-            .as_ref()
-            .map(|secret| secret.directory().join(&secret.key)),
+    let endpoints = |field: &str, texts: &[String]| -> Result<Vec<Endpoint>, Problem> {
+        let parse = |(number, text): (usize, &String)| {
+            text.parse()
+                .map_err(|error| invalid(&format!("{field}[{number}]"), &error))
+        };
+        texts.iter().enumerate().map(parse).collect()
     };
-    Ok((upstream, secret))
+    let redirect_hosts = spec.redirect_hosts.iter().enumerate();
+    let host: RegistryHost = spec.host.parse().map_err(|e| invalid("host", &e))?;
+    let mut upstream = Upstream {
+        endpoints: endpoints("endpoints", &spec.endpoints)?,
+        repository_prefix: spec
+            .repository_prefix
+            .as_ref()
+            .map(|text| text.parse().map_err(|e| invalid("repositoryPrefix", &e)))
+            .transpose()?,
+        auth_realms: endpoints("authRealms", &spec.auth_realms)?,
+        redirect_hosts: redirect_hosts
+            .map(|(number, text)| {
+                text.parse()
+                    .map_err(|error| invalid(&format!("redirectHosts[{number}]"), &error))
+            })
+            .collect::<Result<_, _>>()?,
+        proxy: spec
+            .proxy
+            .as_ref()
+            .map(|text| text.parse().map_err(|error| invalid("proxy", &error)))
+            .transpose()?,
+        limits: spec.limits.as_ref().map(limits).unwrap_or_default(),
+        ..Upstream::named(host.clone())
+    };
+    if let Some(reference) = &spec.ca_secret_ref {
+        let secret = CaSecret {
+            host,
+            position,
+            secret: reference.name.clone(),
+            key: reference.key.clone(),
+        };
+        upstream.ca_file = Some(secret.directory().join(&secret.key));
+        all.ca_secrets.push(secret);
+    }
+    if let Some(certificate) = &spec.client_certificate {
+        let field = format!("{prefix}.clientCertificate");
+        let (certificate, secret) = secrets::client_certificate(&field, certificate);
+        upstream.client_certificate = Some(certificate);
+        all.secrets.push(secret);
+    }
+    for (number, credential) in spec.credentials.iter().enumerate() {
+        let field = format!("{prefix}.credentials[{number}]");
+        let (credential, secret) = secrets::credential(&field, credential, keys)?;
+        upstream.credentials.push(credential);
+        all.secrets.push(secret);
+    }
+    all.checked.push(upstream);
+    Ok(())
+}
+
+/// A number that does not fit becomes one that the policy's own check refuses.
+fn limits(spec: &LimitsSpec) -> Limits {
+    Limits {
+        concurrency: spec.concurrency.map(|n| n.try_into().unwrap_or(0)),
+        bytes_per_second: spec.bytes_per_second.map(|n| n.try_into().unwrap_or(0)),
+    }
 }
 
 /// Secrets and keys that are named and do not exist.

@@ -23,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use cache_server::oci::{Digest, media_type};
 
 use super::digest;
+use super::protection::{Protection, Verdict};
+use super::tls::Issued;
 
 /// Bytes of one piece of a gated body.
 pub const PIECE: usize = 16 * 1024;
@@ -33,6 +35,10 @@ type Body = BoxBody<Bytes, std::io::Error>;
 #[derive(Clone)]
 pub enum Fault {
     Status(u16),
+    /// That status, with a header.
+    StatusWith(u16, &'static str, &'static str),
+    /// The right answer, with more headers.
+    Headers(&'static [(&'static str, &'static str)]),
     /// No answer at all.
     Hang,
     /// No answer before the test lets one piece go.
@@ -95,9 +101,11 @@ struct State {
     manifests: Mutex<HashMap<(String, String), (String, Bytes)>>,
     scripts: Mutex<Vec<Script>>,
     log: Mutex<Vec<(String, HeaderMap)>>,
-    realm: Mutex<Option<String>>,
+    protection: Mutex<Protection>,
     tokens: AtomicU64,
     body_bytes: AtomicU64,
+    /// Bytes of bodies, by connection.
+    connections: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
 pub struct FakeUpstream {
@@ -114,8 +122,14 @@ impl FakeUpstream {
 
     /// With TLS, by a certificate of an authority of its own. The second value: the authority's certificate.
     pub async fn start_tls() -> (Self, String) {
-        let (acceptor, authority) = super::tls::acceptor();
-        (Self::start_with(Some(acceptor)).await, authority)
+        let (acceptor, issued) = super::tls::acceptor(false);
+        (Self::start_with(Some(acceptor)).await, issued.authority)
+    }
+
+    /// With TLS that wants a certificate of the client too.
+    pub async fn start_mutual_tls() -> (Self, Issued) {
+        let (acceptor, issued) = super::tls::acceptor(true);
+        (Self::start_with(Some(acceptor)).await, issued)
     }
 
     async fn start_with(tls: Option<TlsAcceptor>) -> Self {
@@ -217,7 +231,11 @@ impl FakeUpstream {
     /// Wants a token from that realm, or from `/token` here.
     pub fn require_token(&self, realm: Option<&str>) {
         let own = format!("{}/token", self.endpoint());
-        *self.state.realm.lock().unwrap() = Some(realm.unwrap_or(&own).to_owned());
+        self.protect(|protection| protection.realm = Some(realm.unwrap_or(&own).to_owned()));
+    }
+
+    pub fn protect(&self, change: impl FnOnce(&mut Protection)) {
+        change(&mut self.state.protection.lock().unwrap());
     }
 
     pub fn requests(&self) -> Vec<String> {
@@ -247,6 +265,16 @@ impl FakeUpstream {
         self.state.log.lock().unwrap().clear();
     }
 
+    /// Bytes of bodies that each connection carried, of those that carried any.
+    pub fn bytes_by_connection(&self) -> Vec<u64> {
+        let connections = self.state.connections.lock().unwrap();
+        connections
+            .iter()
+            .map(|bytes| bytes.load(Ordering::SeqCst))
+            .filter(|bytes| *bytes > 0)
+            .collect()
+    }
+
     pub fn body_bytes(&self) -> u64 {
         self.state.body_bytes.load(Ordering::SeqCst)
     }
@@ -266,8 +294,11 @@ async fn serve(listener: TcpListener, state: Arc<State>, tls: Option<TlsAcceptor
             return;
         };
         let (state, tls) = (state.clone(), tls.clone());
+        let carried = Arc::new(AtomicU64::new(0));
+        state.connections.lock().unwrap().push(carried.clone());
         connections.spawn(async move {
-            let service = service_fn(|request| {
+            let service = service_fn(|mut request: Request<Incoming>| {
+                request.extensions_mut().insert(carried.clone());
                 let state = state.clone();
                 async move { Ok::<_, Infallible>(answer(&state, request).await) }
             });
@@ -292,26 +323,31 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
         .unwrap()
         .push((line.clone(), request.headers().clone()));
     if path == "/token" {
-        let number = state.tokens.fetch_add(1, Ordering::SeqCst);
-        return full(
-            200,
-            format!(r#"{{"token":"t{number}","expires_in":300}}"#).into(),
-        );
+        return token(state, request).await;
     }
     let fault = take_fault(state, &line);
-    let realm = state.realm.lock().unwrap().clone();
-    if let Some(realm) = realm
-        && !request.headers().contains_key("authorization")
-    {
-        let mut response = full(401, Bytes::new());
-        let challenge = format!(r#"Bearer realm="{realm}",service="fake""#);
-        response
-            .headers_mut()
-            .insert("www-authenticate", challenge.parse().unwrap());
-        return response;
+    let verdict = {
+        let protection = state.protection.lock().unwrap();
+        protection.judge(&path, request.headers())
+    };
+    match verdict {
+        Verdict::Welcome => {}
+        Verdict::Hidden => return full(404, Bytes::from_static(b"{}")),
+        Verdict::Challenge(challenge) => {
+            let mut response = full(401, Bytes::new());
+            response
+                .headers_mut()
+                .insert("www-authenticate", challenge.parse().unwrap());
+            return response;
+        }
     }
     match &fault {
         Some(Fault::Status(status)) => return full(*status, Bytes::from_static(b"{}")),
+        Some(Fault::StatusWith(status, name, value)) => {
+            let mut response = full(*status, Bytes::from_static(b"{}"));
+            response.headers_mut().insert(*name, value.parse().unwrap());
+            return response;
+        }
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Late(gate)) => gate.0.acquire().await.unwrap().forget(),
         Some(Fault::Redirect(to)) => {
@@ -328,6 +364,22 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
         return full(404, Bytes::from_static(b"{}"));
     };
     respond(state, &request, &media_type, content, fault)
+}
+
+async fn token(state: &State, request: Request<Incoming>) -> Response<Body> {
+    let headers = request.headers().clone();
+    let form = request.into_body().collect().await.unwrap().to_bytes();
+    let form = String::from_utf8(form.to_vec()).unwrap();
+    let prefix = {
+        let protection = state.protection.lock().unwrap();
+        protection.token_prefix(&headers, &form)
+    };
+    let Some(prefix) = prefix else {
+        return full(401, Bytes::from_static(b"{}"));
+    };
+    let number = state.tokens.fetch_add(1, Ordering::SeqCst);
+    let text = format!(r#"{{"token":"{prefix}{number}","expires_in":300}}"#);
+    full(200, text.into())
 }
 
 fn take_fault(state: &State, line: &str) -> Option<Fault> {
@@ -373,12 +425,16 @@ fn respond(
     let range = request
         .headers()
         .get("range")
-        .filter(|_| !matches!(fault, Some(Fault::NoRange)))
+        .filter(|_| !matches!(fault, Some(Fault::NoRange | Fault::NoLength)))
         .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'))
         .map(|(first, last)| {
             let first: usize = first.parse().unwrap();
-            first..last.parse::<usize>().map_or(total, |last| last + 1)
-        });
+            first
+                ..last
+                    .parse::<usize>()
+                    .map_or(total, |last| total.min(last + 1))
+        })
+        .filter(|range| !range.is_empty());
     let (status, part) = match &range {
         Some(range) => (206, content.slice(range.clone())),
         None => (200, content),
@@ -388,6 +444,11 @@ fn respond(
         .header("content-type", media_type);
     if !matches!(fault, Some(Fault::NoDigest)) {
         response = response.header("docker-content-digest", name.to_string());
+    }
+    if let Some(Fault::Headers(headers)) = &fault {
+        for (name, value) in *headers {
+            response = response.header(*name, *value);
+        }
     }
     if let Some(range) = range {
         let value = format!("bytes {}-{}/{total}", range.start, range.end - 1);
@@ -399,10 +460,16 @@ fn respond(
     if request.method() == Method::HEAD {
         return response.body(empty()).unwrap();
     }
-    response.body(body(state, part, fault)).unwrap()
+    let carried = request.extensions().get::<Arc<AtomicU64>>().unwrap();
+    response.body(body(state, carried, part, fault)).unwrap()
 }
 
-fn body(state: &Arc<State>, content: Bytes, fault: Option<Fault>) -> Body {
+fn body(
+    state: &Arc<State>,
+    carried: &Arc<AtomicU64>,
+    content: Bytes,
+    fault: Option<Fault>,
+) -> Body {
     let (content, broken) = match &fault {
         Some(Fault::WrongBytes) => {
             let mut wrong = content.to_vec();
@@ -422,13 +489,14 @@ fn body(state: &Arc<State>, content: Bytes, fault: Option<Fault>) -> Body {
         .step_by(PIECE)
         .map(|start| content.slice(start..content.len().min(start + PIECE)))
         .collect();
-    let state = state.clone();
+    let (state, carried) = (state.clone(), carried.clone());
     let sent = futures::stream::iter(pieces).then(move |piece| {
-        let (gate, state) = (gate.clone(), state.clone());
+        let (gate, state, carried) = (gate.clone(), state.clone(), carried.clone());
         async move {
             if let Some(gate) = gate {
                 gate.0.acquire().await.unwrap().forget();
             }
+            carried.fetch_add(piece.len() as u64, Ordering::SeqCst);
             state
                 .body_bytes
                 .fetch_add(piece.len() as u64, Ordering::SeqCst);

@@ -2,6 +2,8 @@
 
 mod client;
 mod fake_upstream;
+mod protection;
+mod proxy;
 mod raw;
 mod test_server;
 mod tls;
@@ -12,6 +14,7 @@ use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
+pub use proxy::FakeProxy;
 pub use raw::Raw;
 pub use test_server::{TestServer, blob_path};
 

@@ -1,0 +1,62 @@
+//! Moves a blob's bytes to the thread that writes them: over one connection, or over several where the blob is large.
+
+use std::ops::Range;
+
+use futures::future::{try_join, try_join_all};
+use tokio::sync::mpsc;
+
+use super::writer::Message;
+use crate::upstream::{self, BlobStream};
+
+/// Why it ended early.
+pub(super) enum Stopped {
+    Upstream(upstream::Error),
+    /// The writer is gone, and knows why.
+    Writer,
+}
+
+/// All of the blob that the stream is the front of.
+pub(super) async fn transfer(
+    front: BlobStream,
+    writer: &mpsc::Sender<Message>,
+) -> Result<(), Stopped> {
+    let (place, length) = (front.place(), front.length().unwrap_or_default());
+    let open = |part: Range<u64>| place.clone().open_part(part, length);
+    let rest = front.rest();
+    // A small rest is not worth a second connection.
+    let (parts, mut left) = if rest.len() > 1 {
+        (rest, Vec::new())
+    } else {
+        (Vec::new(), rest)
+    };
+    let sharing = parts.into_iter().map(|part| async move {
+        match open(part.clone()).await {
+            Ok(stream) => pump(stream, writer).await.map(|()| None),
+            // One connection less: the front's takes it over.
+            Err(error) => {
+                tracing::debug!(%error, "a part of a blob is left for later");
+                Ok(Some(part))
+            }
+        }
+    });
+    let ((), untouched) = try_join(pump(front, writer), try_join_all(sharing)).await?;
+    left.extend(untouched.into_iter().flatten());
+    for part in left {
+        let stream = open(part).await.map_err(Stopped::Upstream)?;
+        pump(stream, writer).await?;
+    }
+    writer.send(Message::End).await.map_err(|_| Stopped::Writer)
+}
+
+async fn pump(mut stream: BlobStream, writer: &mpsc::Sender<Message>) -> Result<(), Stopped> {
+    loop {
+        let offset = stream.offset();
+        let Some(bytes) = stream.next().await.map_err(Stopped::Upstream)? else {
+            return Ok(());
+        };
+        writer
+            .send(Message::Bytes { offset, bytes })
+            .await
+            .map_err(|_| Stopped::Writer)?;
+    }
+}

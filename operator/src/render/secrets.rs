@@ -1,0 +1,71 @@
+//! Volumes of the Secrets that upstreams name. None of them changes with what a Secret holds.
+
+use k8s_openapi::api::core::v1::{KeyToPath, SecretVolumeSource, Volume};
+use sha2::{Digest as _, Sha256};
+
+use crate::resolve::{CaSecret, MountedSecret, ResolvedCache};
+
+pub(super) fn volumes(cache: &ResolvedCache) -> Vec<Volume> {
+    let authorities = cache.ca_secrets.iter().map(|secret| {
+        let files = [(secret.key.as_str(), secret.key.as_str())];
+        volume(authorities_name(secret), &secret.secret, &files)
+    });
+    let others = cache
+        .secrets
+        .iter()
+        .map(|secret| volume(name(secret), &secret.secret, secret.purpose.files()));
+    authorities.chain(others).collect()
+}
+
+/// Names of the volumes, and the directories that they are mounted at.
+pub(super) fn directories(cache: &ResolvedCache) -> Vec<(String, String)> {
+    let authorities = cache
+        .ca_secrets
+        .iter()
+        .map(|secret| (authorities_name(secret), secret.directory()));
+    let others = cache
+        .secrets
+        .iter()
+        .map(|secret| (name(secret), secret.directory()));
+    authorities
+        .chain(others)
+        .map(|(name, path)| (name, path.display().to_string()))
+        .collect()
+}
+
+/// Optional, so that a pod can start while the Secret or one of its keys is gone.
+fn volume(name: String, secret: &str, files: &[(&str, &str)]) -> Volume {
+    let item = |(key, path): &(&str, &str)| KeyToPath {
+        key: (*key).to_owned(),
+        path: (*path).to_owned(),
+        ..KeyToPath::default()
+    };
+    Volume {
+        name,
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            optional: Some(true),
+            items: Some(files.iter().map(item).collect()),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn name(secret: &MountedSecret) -> String {
+    hashed(secret.purpose.name(), &secret.secret)
+}
+
+fn authorities_name(secret: &CaSecret) -> String {
+    hashed("ca", secret.host.as_str())
+}
+
+/// A volume's name is short and has no dots, and must not change when upstreams change places.
+fn hashed(kind: &str, text: &str) -> String {
+    let digest = Sha256::digest(text);
+    let hash = digest
+        .iter()
+        .take(5)
+        .fold(0_u64, |hash, byte| (hash << 8) | u64::from(*byte));
+    format!("{kind}-{hash:010x}")
+}
