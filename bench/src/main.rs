@@ -71,7 +71,7 @@ fn run(only: &str) -> Result<Report> {
         manifest,
     };
     let mut report = Report::new();
-    let measures: [(&str, fn(&Setting, &mut Report) -> Result<()>); 5] = [
+    let measures: [(&str, Measure); 5] = [
         ("idle", many::idle),
         ("cold", cold::measure),
         ("manifests", manifests::measure),
@@ -86,6 +86,8 @@ fn run(only: &str) -> Result<Report> {
     }
     Ok(report)
 }
+
+type Measure = fn(&Setting, &mut Report) -> Result<()>;
 
 /// For this process and those that it starts.
 fn raise_limit_of_files() -> Result<()> {

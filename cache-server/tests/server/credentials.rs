@@ -168,6 +168,7 @@ async fn what_credentials_unlock_is_not_served_through_other_repositories_or_ups
             .status,
         200
     );
+    server.settled().await;
     assert!(server.has_blob(layer));
     for path in [
         format!("/v2/open/a/blobs/{layer}"),

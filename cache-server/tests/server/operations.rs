@@ -72,6 +72,7 @@ async fn a_purged_image_goes_with_what_no_other_needs() {
             server.get(&path).await.body.unwrap();
         }
     }
+    server.settled().await;
     let list = |output: Output| -> Vec<serde_json::Value> {
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
@@ -106,6 +107,7 @@ async fn a_purged_image_goes_with_what_no_other_needs() {
         server.get(&path).await.cache_status(),
         "larder; fwd=miss; stored"
     );
+    server.settled().await;
     assert!(server.has_blob(&two.layers[0]));
     let nonsense = run(&server, &token, &["purge", "r.test/B:v1"]).await;
     assert_eq!(nonsense.status.code(), Some(1));

@@ -301,6 +301,8 @@ async fn fsck_finds_a_flipped_byte_and_repairs_it() {
     let path = format!("/v2/a/blobs/{digest}");
     let process = Process::start(directory.path(), &upstream);
     assert_eq!(process.get(&path).await.unwrap().1, bytes);
+    let stored = blob_path(&store, &digest);
+    eventually("it is stored", || async { stored.exists() }).await;
     let fsck = |more: &[&str]| {
         let mut command = Command::new(PROGRAM);
         command.arg("fsck").arg(&store).args(more).output().unwrap()

@@ -115,17 +115,15 @@ async fn pipelined_requests_of_all_kinds_are_answered_in_order_to_a_slow_reader(
     server.get(&blob).await.body.unwrap();
 
     let mut client = Raw::connect_narrow(server.data_address()).await;
-    let mut requests = String::new();
-    for number in 0..40 {
-        requests += &match number % 5 {
-            0 => format!("GET {manifest} HTTP/1.1\r\nHost: c\r\n\r\n"),
-            1 => format!("GET {blob} HTTP/1.1\r\nHost: c\r\nRange: bytes={number}-2000000\r\n\r\n"),
-            2 => format!("HEAD {blob} HTTP/1.1\r\nHost: c\r\n\r\n"),
-            3 => format!("GET {blob} HTTP/1.1\r\nHost: c\r\nRange: bytes=5-99\r\n\r\n"),
-            _ => "GET /nothing HTTP/1.1\r\nHost: c\r\n\r\n".to_owned(),
-        };
-    }
-    client.write(&requests).await;
+    let request = |number: usize| match number % 5 {
+        0 => format!("GET {manifest} HTTP/1.1\r\nHost: c\r\n\r\n"),
+        1 => format!("GET {blob} HTTP/1.1\r\nHost: c\r\nRange: bytes={number}-2000000\r\n\r\n"),
+        2 => format!("HEAD {blob} HTTP/1.1\r\nHost: c\r\n\r\n"),
+        3 => format!("GET {blob} HTTP/1.1\r\nHost: c\r\nRange: bytes=5-99\r\n\r\n"),
+        _ => "GET /nothing HTTP/1.1\r\nHost: c\r\n\r\n".to_owned(),
+    };
+    let requests: Vec<String> = (0..40).map(request).collect();
+    client.write(&requests.concat()).await;
     for number in 0..40 {
         let reply = client.reply(number % 5 == 2).await;
         assert!(reply.whole);

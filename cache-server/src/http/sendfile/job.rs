@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn what_was_read_ahead_is_resident() {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[7; 100_000]).unwrap();
+        file.write_all(&vec![7; 100_000]).unwrap();
         file.sync_all().unwrap();
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         let job = Job::new(Arc::new(file), 0..100_000);

@@ -99,7 +99,7 @@ impl Raw {
     }
 
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         let count = self.stream.read(&mut buffer).await.unwrap_or(0);
         self.unread.extend_from_slice(&buffer[..count]);
         count > 0
