@@ -35,6 +35,7 @@ async fn no_connection_carries_more_than_half_of_a_large_blob_and_no_byte_comes_
         carried.iter().all(|bytes| *bytes <= FRONT as u64),
         "{carried:?}"
     );
+    server.settled().await;
     assert!(server.has_blob(&layer));
     assert!(server.get(&path).await.content() == bytes);
     assert_eq!(upstream.count("/blobs/"), 4);
