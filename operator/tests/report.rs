@@ -239,7 +239,7 @@ fn a_failure_keeps_what_was_known() {
     insta::assert_snapshot!(table(&status.conditions), @r"
     Ready=False Failed: the API server is away
     Reconciling=True Failed: the API server is away
-    PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy e638f7f0186e.
+    PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy ab55fd4573f3.
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
     ");
 }
