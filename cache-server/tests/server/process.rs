@@ -308,7 +308,7 @@ async fn fsck_finds_a_flipped_byte_and_repairs_it() {
         command.arg("fsck").arg(&store).args(more).output().unwrap()
     };
     assert!(fsck(&[]).status.success());
-    let file = crate::support::blob_path(&store, &digest);
+    let file = blob_path(&store, &digest);
     let mut rotten = bytes.clone();
     rotten[7] ^= 0x80;
     std::fs::write(&file, rotten).unwrap();
