@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::freshness::{Freshness, Lifetime};
 use super::manifest::{Key, Stored, tag_record};
 use super::{Cache, CacheOutcome, Error, Origin};
+use crate::clock::Moment;
 use crate::oci::{Reference, Tag};
 use crate::storage::TagRecord;
 
@@ -50,7 +51,11 @@ impl Cache {
             .filter(|copy| copy.freshness == Freshness::Stale)
             .and_then(|copy| copy.answer(CacheOutcome::Stale, head));
         let whole = copy.is_none() && !head;
-        let (resolved, first) = match self.resolve(origin, tag, whole, stale.is_some()).await {
+        let known = copy.as_ref().map(|copy| copy.record.checked_at);
+        let (resolved, first) = match self
+            .resolve(origin, tag, known, whole, stale.is_some())
+            .await
+        {
             Ok(resolved) => resolved,
             Err(error) => return self.instead(origin, stale, error),
         };
@@ -164,6 +169,7 @@ impl Cache {
         &self,
         origin: &Origin,
         tag: &Tag,
+        known: Option<Moment>,
         whole: bool,
         has_stale: bool,
     ) -> Result<(Resolved, bool), Error> {
@@ -176,6 +182,16 @@ impl Cache {
         let mut seat = self.0.tags.join(&key, &self.0.tasks, || {
             let (cache, origin, tag) = (self.clone(), origin.clone(), tag.clone());
             self.until_stop(async move {
+                // Another flight may have landed since the store was looked at.
+                if !whole
+                    && let Some(record) = cache.recent_tag(&origin, &tag)
+                    && Some(record.checked_at) > known
+                {
+                    return Ok(Resolved {
+                        record,
+                        manifest: None,
+                    });
+                }
                 let resolved = cache.ask(&origin, &tag, whole).await;
                 if let Err(error) = &resolved {
                     let now = cache.0.clock.now();

@@ -120,6 +120,8 @@ async fn the_metrics_page_says_what_each_is() {
             .await,
         1
     );
+    // A count of ended fills is shown once one has ended.
+    server.settled().await;
     let (_, page) = server.admin("/metrics").await;
     let help: Vec<_> = page
         .lines()
