@@ -68,8 +68,6 @@ pub struct Applied {
     pub failures: Vec<Error>,
     /// Failures of objects without which the cache serves.
     pub optional_failures: Vec<Error>,
-    /// What was written, for the log: `kind/name`.
-    pub written: Vec<String>,
 }
 
 /// Applies.
@@ -92,7 +90,6 @@ pub async fn apply(
         mirrors: mirrors.collect(),
         failures: Vec::new(),
         optional_failures: Vec::new(),
-        written: Vec::new(),
     };
     let manifests = rendered
         .into_apply_order()
@@ -103,12 +100,7 @@ pub async fn apply(
         .collect();
     for manifest in manifests {
         match step.ensure(&manifest).await {
-            Ok((object, written)) => {
-                if written {
-                    applied
-                        .written
-                        .push(format!("{}/{}", manifest.resource.kind, manifest.name));
-                }
+            Ok(object) => {
                 if manifest.resource.kind == "StatefulSet" {
                     let stateful_set = serde_json::to_value(&object)
                         .and_then(serde_json::from_value)
@@ -126,10 +118,7 @@ pub async fn apply(
         .into_iter()
         .chain(monitoring_api::resources(monitoring));
     for resource in resources {
-        let pruned = step.prune(&resource, &wanted).await?;
-        applied
-            .written
-            .extend(pruned.map(|name| format!("-{}/{name}", resource.kind)));
+        step.prune(&resource, &wanted).await?;
     }
     Ok(applied)
 }
@@ -155,27 +144,26 @@ impl Step<'_> {
         Api::namespaced_with(self.client.clone(), &self.owner.namespace, resource)
     }
 
-    /// The object as it is afterwards, and whether it was written.
-    async fn ensure(&self, manifest: &Manifest) -> Result<(DynamicObject, bool), Error> {
+    /// The object as it is afterwards.
+    async fn ensure(&self, manifest: &Manifest) -> Result<DynamicObject, Error> {
         let kind = &manifest.resource.kind;
         let (namespace, name) = (&self.owner.namespace, &manifest.name);
         let live = self.live.get(kind, name).cloned();
         if let Some(live) = live {
             self.check_owner(kind, &live)?;
             let Some(difference) = difference(manifest, &live) else {
-                return Ok((live, false));
+                return Ok(live);
             };
             tracing::info!(%namespace, %name, %kind, %difference, "applying {kind} {namespace}/{name}");
         } else {
             tracing::info!(%namespace, %name, %kind, "creating {kind} {namespace}/{name}");
         }
-        let object = self.write(manifest).await.map_err(|source| Error::Write {
+        self.write(manifest).await.map_err(|source| Error::Write {
             kind: kind.clone(),
             namespace: namespace.clone(),
             name: name.clone(),
             source: Box::new(source),
-        })?;
-        Ok((object, true))
+        })
     }
 
     async fn write(&self, manifest: &Manifest) -> Result<DynamicObject, kube::Error> {
@@ -238,13 +226,12 @@ impl Step<'_> {
         }
     }
 
-    /// Deletes our objects of a kind that are not wanted, and returns their names.
+    /// Deletes our objects of a kind that are not wanted.
     async fn prune(
         &self,
         resource: &ApiResource,
         wanted: &BTreeSet<(String, String)>,
-    ) -> Result<impl Iterator<Item = String> + use<>, Error> {
-        let mut pruned = Vec::new();
+    ) -> Result<(), Error> {
         for (kind, object) in self.live.iter() {
             let name = object.name_any();
             if kind != resource.kind
@@ -260,7 +247,10 @@ impl Step<'_> {
                 resource_version: None,
             });
             match self.api(resource).delete(&name, &parameters).await {
-                Ok(_) => pruned.push(name),
+                Ok(_) => {
+                    let namespace = &self.owner.namespace;
+                    tracing::info!(%namespace, %name, %kind, "removed {kind} {namespace}/{name}, which is no longer wanted");
+                }
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
                 Err(source) => {
                     return Err(Error::Prune {
@@ -272,7 +262,7 @@ impl Step<'_> {
                 }
             }
         }
-        Ok(pruned.into_iter())
+        Ok(())
     }
 }
 

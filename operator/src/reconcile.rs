@@ -107,9 +107,10 @@ async fn bring_in_line(
     .await
     .map_err(|source| Error::Apply { source })?;
     let on_delete = cache.volume.on_delete;
-    match apply::claims::own(&context.client, &cache.owner, on_delete, &observed.claims).await {
-        Ok(_) => {}
-        Err(error) => applied.failures.push(error),
+    if let Err(error) =
+        apply::claims::own(&context.client, &cache.owner, on_delete, &observed.claims).await
+    {
+        applied.failures.push(error);
     }
     Ok((cache, applied))
 }

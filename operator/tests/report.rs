@@ -47,7 +47,6 @@ fn applied(ready: i32, updated: i32) -> Applied {
         ],
         failures: Vec::new(),
         optional_failures: Vec::new(),
-        written: Vec::new(),
     }
 }
 

@@ -175,6 +175,13 @@ impl Cache {
         origin: &Origin,
         reference: &Reference,
     ) -> Result<Stored, Error> {
+        let stored = self.get_manifest(origin, reference).await?;
+        self.keep(origin, &stored).await;
+        Ok(stored)
+    }
+
+    /// Fetches a manifest and checks it.
+    async fn get_manifest(&self, origin: &Origin, reference: &Reference) -> Result<Stored, Error> {
         let response = origin
             .upstream
             .get_manifest(&origin.repository, reference)
@@ -191,9 +198,7 @@ impl Cache {
             (Reference::Tag(_), Some(digest)) => digest,
             (Reference::Tag(_), None) => Digest::of(Algorithm::Sha256, &content),
         };
-        let stored = self.checked(origin, digest, media_type, content)?;
-        self.keep(origin, &stored).await;
-        Ok(stored)
+        self.checked(origin, digest, media_type, content)
     }
 
     fn checked(
@@ -276,23 +281,9 @@ impl Cache {
                 .head_of_manifest(origin, request.reference, outcome)
                 .await;
         }
-        let response = origin
-            .upstream
-            .get_manifest(request.repository, request.reference)
-            .await
-            .map_err(Error::Upstream)?;
-        let (said, media_type) = (response.digest, response.media_type);
-        let content = response
-            .body
-            .whole(MAXIMUM_MANIFEST)
-            .await
-            .map_err(Error::Upstream)?;
-        let digest = match request.reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(_) => said.unwrap_or_else(|| Digest::of(Algorithm::Sha256, &content)),
-        };
         Ok(self
-            .checked(origin, digest, media_type, content)?
+            .get_manifest(origin, request.reference)
+            .await?
             .answer(outcome, false))
     }
 }

@@ -183,8 +183,7 @@ impl Cache {
             let (cache, origin, tag) = (self.clone(), origin.clone(), tag.clone());
             self.until_stop(async move {
                 // Another flight may have landed since the store was looked at.
-                if !whole
-                    && let Some(record) = cache.recent_tag(&origin, &tag)
+                if let Some(record) = cache.recent_tag(&origin, &tag)
                     && Some(record.checked_at) > known
                 {
                     return Ok(Resolved {

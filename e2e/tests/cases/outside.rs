@@ -1,7 +1,7 @@
 //! The operator outside of the cluster, with a kubeconfig: as a developer runs it.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::component::Component;
@@ -10,7 +10,7 @@ use e2e::larder;
 use e2e::programs::Programs;
 use e2e::{World, wait};
 
-use super::quickstart::{self, NAMESPACE, POLICY};
+use super::quickstart;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -27,21 +27,8 @@ pub(crate) fn operator_outside_of_the_cluster_confirms_by_the_pod_proxy(
         .args(["--health-listen", "127.0.0.1:18080"])
         .env("KUBECONFIG", world.node.kubeconfig());
     let mut operator = Component::start("operator", &mut command, &log)?;
-    let before = cache.policy(&world.node)?;
     let patch = r#"[{"op":"add","path":"/spec/rules/-","value":{"name":"outside","match":{"repositories":["outside/*"]},"action":"Deny"}}]"#;
-    let arguments = [
-        "--namespace",
-        NAMESPACE,
-        "patch",
-        "cachepolicy",
-        POLICY,
-        "--type",
-        "json",
-        "--patch",
-        patch,
-    ];
-    world.node.kubectl(&arguments)?;
-    let confirmed = cache.wait_for_policy_after(&mut world.node, &before, Instant::now());
+    let confirmed = quickstart::patch_policy(world, &cache, patch);
     operator.check_running()?;
     operator.stop()?;
     let said = std::fs::read_to_string(&log).context("failed to read the operator's log")?;

@@ -21,12 +21,12 @@ pub(crate) fn ready(world: &mut World) -> Result<(Cache, Vec<PathBuf>)> {
     world.node.apply(&larder::restricted_namespace(NAMESPACE))?;
     let stores = cache.make_volumes(&world.node, 3, "20Gi")?;
     let before = cache.policy(&world.node).ok();
-    let generation = policy_generation(&world.node);
+    let generation = policy_field(&world.node, ".metadata.generation").ok();
     world
         .node
         .apply(&larder::quickstart(&world.upstream.url())?)?;
     if let Some(before) = before
-        && policy_generation(&world.node) != generation
+        && policy_field(&world.node, ".metadata.generation").ok() != generation
     {
         // An earlier case has left another policy: what follows needs this one in force.
         cache.wait_for_policy_after(&mut world.node, &before, Instant::now())?;
@@ -36,18 +36,22 @@ pub(crate) fn ready(world: &mut World) -> Result<(Cache, Vec<PathBuf>)> {
     Ok((cache, stores))
 }
 
-fn policy_generation(node: &Node) -> Option<String> {
-    let path = "jsonpath={.metadata.generation}";
-    node.kubectl(&[
-        "--namespace",
-        NAMESPACE,
-        "get",
-        "cachepolicy",
-        POLICY,
-        "--output",
-        path,
-    ])
-    .ok()
+/// Changes the policy by a JSON patch, waits until every replica has confirmed it, and returns how long that took from before
+/// kubectl started.
+pub(crate) fn patch_policy(world: &mut World, cache: &Cache, patch: &str) -> Result<Duration> {
+    let before = cache.policy(&world.node)?;
+    let start = Instant::now();
+    let kind = ["patch", "cachepolicy", POLICY, "--type", "json"];
+    cache.kubectl(&world.node, &[&kind[..], &["--patch", patch]].concat())?;
+    cache.wait_for_policy_after(&mut world.node, &before, start)
+}
+
+/// A field of the policy, empty if it has none.
+pub(crate) fn policy_field(node: &Node, path: &str) -> Result<String> {
+    let path = format!("jsonpath={{{path}}}");
+    let output = ["--output", &path];
+    let policy = ["--namespace", NAMESPACE, "get", "cachepolicy", POLICY];
+    node.kubectl(&[&policy[..], &output[..]].concat())
 }
 
 /// Runs a pod from `image`, which the node has to pull, and returns when it is ready.

@@ -18,15 +18,14 @@ use crate::render::names::Owner;
 /// A claim without its specification.
 pub type Claim = PartialObjectMeta<PersistentVolumeClaim>;
 
-/// Writes the owner references that differ, and returns the names of their claims.
+/// Writes the owner references that differ.
 pub async fn own(
     client: &Client,
     owner: &Owner,
     on_delete: OnDelete,
     claims: &[Claim],
-) -> Result<Vec<String>, Error> {
+) -> Result<(), Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &owner.namespace);
-    let mut written = Vec::new();
     for claim in claims {
         let Some(references) = references(claim.owner_references(), owner, on_delete) else {
             continue;
@@ -49,9 +48,8 @@ pub async fn own(
                 name: name.clone(),
                 source: Box::new(source),
             })?;
-        written.push(name);
     }
-    Ok(written)
+    Ok(())
 }
 
 /// The references that the claim should have; `None`: it has them.

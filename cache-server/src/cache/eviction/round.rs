@@ -91,13 +91,12 @@ impl Cache {
         let survey = if due || rules.retain() {
             last.survey = Some(now);
             last.policy = Some(rules.number());
-            Survey::take(store, rules)?
+            let survey = Survey::take(store, rules)?;
+            self.show_manifests(&survey);
+            survey
         } else {
             Survey::default()
         };
-        if due || rules.retain() {
-            self.show_manifests(&survey);
-        }
         let entries = store.index().entries();
         let items: Vec<Item> = entries
             .iter()
