@@ -24,6 +24,7 @@ mod recent_manifests;
 mod scrub;
 pub mod tag;
 mod transfer;
+mod turns;
 pub mod verified;
 mod writer;
 
@@ -51,6 +52,9 @@ pub use outcome::CacheOutcome;
 
 /// Fills that run at the same time; more wait for a place. Below the runtime's 512 blocking threads.
 const MAXIMUM_FILLS: usize = 256;
+
+/// Short operations on the disk at the same time; more wait for a place.
+const MAXIMUM_LOOKS: usize = 32;
 
 /// Times that tests shorten.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +118,10 @@ struct State {
     fills: Mutex<fill::Fills>,
     /// Fills hold a thread each; hits must find one too.
     fill_slots: Semaphore,
+    /// A thousand requests at once would start hundreds of threads, each with memory of its own, to wait for one disk.
+    disk_slots: Semaphore,
+    /// For what fills write and hash.
+    turns: Arc<turns::Turns>,
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
     manifests: flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Stored, Error>>,
     negative: memory::Memory<String, Error>,
@@ -136,6 +144,8 @@ impl Cache {
             rules: ArcSwapOption::empty(),
             fills: Mutex::default(),
             fill_slots: Semaphore::new(MAXIMUM_FILLS),
+            disk_slots: Semaphore::new(MAXIMUM_LOOKS),
+            turns: Arc::default(),
             tags: flights::Flights::default(),
             manifests: flights::Flights::default(),
             negative: memory::Memory::default(),
@@ -211,6 +221,7 @@ impl Cache {
         work: impl FnOnce(&Store) -> Result<T, storage::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let store = self.0.store.clone();
+        let _slot = self.0.disk_slots.acquire().await;
         match tokio::task::spawn_blocking(move || work(&store)).await {
             Ok(result) => result.map_err(Error::store),
             Err(_) => Err(Error::Gone),

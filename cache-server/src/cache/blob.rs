@@ -84,6 +84,10 @@ impl Cache {
         origin: &Origin,
         digest: &Digest,
     ) -> Result<(Option<StoredBlob>, bool), Error> {
+        // Spares a miss the way to the disk. Who joins a fill has to know whether its repository has the content.
+        if self.0.store.surely_lacks(digest) && self.running_fill(digest).is_none() {
+            return Ok((None, false));
+        }
         let (host, repository, digest) = (
             origin.host().clone(),
             origin.repository.clone(),

@@ -176,13 +176,15 @@ async fn fetch(
     progress: &Arc<watch::Sender<Progress>>,
 ) -> Result<End, Error> {
     let _slot = cache.0.fill_slots.acquire().await;
-    let name = digest.clone();
     // Looked up again: between a client's look and this fill another one may have ended.
-    let there = cache
-        .blocking(move |store| Ok(store.blob(&name)?.is_some()))
-        .await?;
-    if there {
-        return Ok(End::AlreadyThere);
+    if !cache.0.store.surely_lacks(digest) {
+        let name = digest.clone();
+        let there = cache
+            .blocking(move |store| Ok(store.blob(&name)?.is_some()))
+            .await?;
+        if there {
+            return Ok(End::AlreadyThere);
+        }
     }
     // At the same time: a busy disk makes a new file wait, and that is time in which the upstream can answer.
     let place = Place {
@@ -202,39 +204,7 @@ async fn fetch(
     let stream = stream.map_err(Error::Upstream)?;
     let length = stream.length().unwrap_or(0);
     let _reservation = cache.reserve(length).await.ok_or(Error::Full)?;
-    let blob = set_aside(cache, blob, length).await?;
-    progress.send_modify(|progress| {
-        progress.head = Some(Head {
-            file: blob.file(),
-            size: stream.length(),
-        });
-    });
     copy(cache, origin, digest, stream, blob, progress).await
-}
-
-/// Takes the disk's room before anybody is promised the body. A full disk gets one round of eviction.
-async fn set_aside(
-    cache: &Cache,
-    mut blob: TemporaryBlob,
-    size: u64,
-) -> Result<TemporaryBlob, Error> {
-    let mut again = true;
-    loop {
-        let result;
-        (blob, result) = cache
-            .blocking(move |_| {
-                let result = blob.set_aside(size);
-                Ok((blob, result))
-            })
-            .await?;
-        let Err(error) = result.map_err(Error::store) else {
-            return Ok(blob);
-        };
-        cache.after_write_failure(&error, size).await;
-        if !std::mem::take(&mut again) || cache.store_is_broken() {
-            return Err(error);
-        }
-    }
 }
 
 /// Moves the body through a bounded channel to the thread that writes and hashes.
@@ -256,23 +226,48 @@ async fn copy(
         size: stream.length(),
         blob,
         progress: progress.clone(),
+        receiver,
+        turns: cache.0.turns.clone(),
     };
-    let writing = cache.0.tasks.spawn_blocking(move || job.run(receiver));
-    let failure = match transfer(stream, &sender).await {
-        Err(Stopped::Upstream(error)) => Some(error),
-        Ok(()) | Err(Stopped::Writer) => None,
+    let moving = async move {
+        // Closing the channel without an end makes the writer give up.
+        transfer(stream, &sender).await
     };
-    // Closing the channel without an end makes the writer give up.
-    drop(sender);
-    match (writing.await, failure) {
-        (Ok(Ok(size)), None) => Ok(End::Stored(size)),
-        (_, Some(error)) => Err(Error::Upstream(error)),
-        (Ok(Err(WriteError::Mismatch)), None) => Err(cache.count_mismatch(origin, digest)),
-        (Ok(Err(WriteError::Store(error))), None) => {
-            let error = Error::store(error);
-            cache.after_write_failure(&error, length).await;
-            Err(error)
+    let (moved, written) = tokio::join!(moving, write(cache, origin, digest, job, length));
+    match (written, moved) {
+        (_, Err(Stopped::Upstream(error))) => Err(Error::Upstream(error)),
+        (written, _) => written.map(End::Stored),
+    }
+}
+
+/// Runs the writer to its end, and returns the content's size. A full disk gets one round of eviction.
+async fn write(
+    cache: &Cache,
+    origin: &Origin,
+    digest: &Digest,
+    mut job: writer::Job,
+    length: u64,
+) -> Result<u64, Error> {
+    let mut again = true;
+    loop {
+        let running = cache.0.tasks.spawn_blocking(move || job.run());
+        let failure = match running.await {
+            Ok(Ok(size)) => return Ok(size),
+            Ok(Err(failure)) => failure,
+            Err(_) => return Err(Error::Gone),
+        };
+        let (unbegun, error) = match failure {
+            WriteError::GivenUp => return Err(Error::Gone),
+            WriteError::Mismatch => return Err(cache.count_mismatch(origin, digest)),
+            WriteError::Store(error) => (None, Error::store(error)),
+            WriteError::NoRoom(job, error) => (Some(job), Error::store(error)),
+        };
+        cache.after_write_failure(&error, length).await;
+        match unbegun {
+            Some(unbegun) if std::mem::take(&mut again) && !cache.store_is_broken() => {
+                job = *unbegun;
+            }
+            _ => return Err(error),
         }
-        (Ok(Err(WriteError::GivenUp)) | Err(_), None) => Err(Error::Gone),
     }
 }

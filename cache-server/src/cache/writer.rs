@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crds::values::RegistryHost;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 
-use super::fill::Progress;
+use super::fill::{Head, Progress};
 use super::segments::Segments;
+use super::turns::Turns;
 use crate::oci::{Digest, Hasher, Repository};
 use crate::storage::{self, Kind, Store, TemporaryBlob};
 
@@ -36,24 +38,49 @@ pub(super) struct Job {
     pub(super) size: Option<u64>,
     pub(super) blob: TemporaryBlob,
     pub(super) progress: Arc<watch::Sender<Progress>>,
+    pub(super) receiver: mpsc::Receiver<Message>,
+    pub(super) turns: Arc<Turns>,
 }
 
 pub(super) enum WriteError {
     GivenUp,
     Mismatch,
+    /// The disk has no room for the content. Nothing was promised or written; the job can be run again.
+    NoRoom(Box<Job>, storage::Error),
     Store(storage::Error),
 }
 
 impl Job {
-    /// Writes until the end, and commits if the content is right. Returns its size.
-    pub(super) fn run(self, mut receiver: mpsc::Receiver<Message>) -> Result<u64, WriteError> {
+    /// Takes the disk's room, and only then promises readers the body; writes until the end, and commits if the content is
+    /// right. Returns its size.
+    pub(super) fn run(mut self) -> Result<u64, WriteError> {
+        if let Err(error) = self.blob.set_aside(self.size.unwrap_or(0)) {
+            return Err(WriteError::NoRoom(Box::new(self), error));
+        }
+        let head = Head {
+            file: self.blob.file(),
+            size: self.size,
+        };
+        self.progress
+            .send_modify(|progress| progress.head = Some(head));
         let mut content = Hashed {
             hasher: Hasher::new(self.digest.algorithm()),
             to: 0,
             there: Segments::default(),
         };
+        let turns = self.turns.clone();
+        let mut turn = None;
         loop {
-            match receiver.blocking_recv() {
+            let message = match self.receiver.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    // Others work while this one waits for its upstream.
+                    turn = None;
+                    self.receiver.blocking_recv()
+                }
+                other => other.ok(),
+            };
+            turn.get_or_insert_with(|| turns.take());
+            match message {
                 Some(Message::Bytes { offset, bytes }) => {
                     self.write(&mut content, offset, &bytes)
                         .map_err(WriteError::Store)?;
@@ -65,6 +92,7 @@ impl Job {
         while content.lags() {
             self.catch_up(&mut content).map_err(WriteError::Store)?;
         }
+        drop(turn);
         let size = content.to;
         // Hashed from the front without a gap: what is behind one would be missing in the size and in the digest.
         if self.size.is_some_and(|expected| expected != size)

@@ -12,7 +12,7 @@ use super::index::Index;
 use super::layout::Layout;
 use super::verify::open_unnoticed;
 use crate::clock::Clock;
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest};
 
 /// Content of the version file.
 pub const VERSION: &str = "larder-store 1";
@@ -59,6 +59,9 @@ impl Store {
         for directory in [temporary, layout.blobs(), layout.repositories()] {
             fs::create_dir_all(&directory).map_err(Error::io("create", directory))?;
         }
+        make_fans(&layout.blobs().join(Algorithm::Sha256.as_str()))?;
+        // Without it, markers are files of their own.
+        let _ = File::create(layout.marker());
         // A new store counts as scrubbed. Only a hint is lost if it can't be written.
         let scrubbed = layout.last_scrub();
         if !scrubbed.exists() {
@@ -206,6 +209,21 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
         }
         _ => sync_directory(parent),
     }
+}
+
+/// Makes the directories that content goes to, all at once: a first one of its kind would make a fill wait for the disk.
+fn make_fans(parent: &Path) -> Result<(), Error> {
+    make_directory(parent)?;
+    for byte in 0..=u8::MAX {
+        let path = parent.join(format!("{byte:02x}"));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create", path)(error));
+            }
+            _ => {}
+        }
+    }
+    sync_directory(parent)
 }
 
 pub(super) fn sync_directory(path: &Path) -> Result<(), Error> {

@@ -40,6 +40,11 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    /// Empty; all markers are links to it, so that they take no inodes.
+    pub fn marker(&self) -> PathBuf {
+        self.root.join("marker")
+    }
+
     pub fn temporary(&self) -> PathBuf {
         self.root.join("tmp")
     }

@@ -82,6 +82,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the content is known not to be here, without a look at the disk. What somebody put there by hand is not known.
+    pub fn surely_lacks(&self, digest: &Digest) -> bool {
+        self.is_scanned() && self.index().get(&Key::from(digest)).is_none()
+    }
+
     /// Whether the index is complete.
     pub fn is_scanned(&self) -> bool {
         self.scanned.load(Ordering::Acquire)

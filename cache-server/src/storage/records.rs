@@ -37,21 +37,27 @@ impl Store {
         digest: &Digest,
     ) -> Result<(), Error> {
         let path = self.layout().membership(host, repository, digest);
-        let create = || {
+        let marker = self.layout().marker();
+        let link = || match fs::hard_link(&marker, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        };
+        match link() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_directory(path.parent().unwrap_or(&path))?;
+                link()
+            }
+            other => other,
+        }
+        // Filesystems bound the links of a file, and some have none.
+        .or_else(|_| {
             fs::OpenOptions::new()
                 .create(true)
                 .truncate(false)
                 .write(true)
                 .open(&path)
-        };
-        match create() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_directory(path.parent().unwrap_or(&path))?;
-                create()
-            }
-            other => other,
-        }
-        .map(|_| ())
+                .map(|_| ())
+        })
         .map_err(Error::io("create", &path))
     }
 

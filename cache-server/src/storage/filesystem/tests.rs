@@ -265,3 +265,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_not_in_the_index_is_known_to_be_missing_once_the_disk_was_looked_through() {
+    let root = tempfile::tempdir().unwrap();
+    let name = digest(b"hello");
+    let store = Store::open(root.path(), Clock::default()).unwrap();
+    store.put(&name, b"hello").unwrap();
+    let again = Store::open(root.path(), Clock::default()).unwrap();
+    assert!(!again.surely_lacks(&name));
+    assert!(!again.surely_lacks(&digest(b"other")));
+    again.scan().unwrap();
+    assert!(!again.surely_lacks(&name));
+    assert!(again.surely_lacks(&digest(b"other")));
+}
+
+#[test]
+fn members_share_one_inode_and_need_no_link() {
+    use std::os::unix::fs::MetadataExt;
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), Clock::default()).unwrap();
+    let (host, repository) = (
+        "docker.io".parse().unwrap(),
+        Repository::parse("a/b").unwrap(),
+    );
+    let inode = |name: &Digest| {
+        let path = store.layout().membership(&host, &repository, name);
+        fs::metadata(path).unwrap().ino()
+    };
+    let (one, two, three) = (digest(b"one"), digest(b"two"), digest(b"three"));
+    for name in [&one, &two, &two] {
+        store.add_member(&host, &repository, name).unwrap();
+        assert!(store.is_member(&host, &repository, name));
+    }
+    assert_eq!(inode(&one), inode(&two));
+    fs::remove_file(store.layout().marker()).unwrap();
+    store.add_member(&host, &repository, &three).unwrap();
+    assert!(store.is_member(&host, &repository, &three));
+    assert_ne!(inode(&one), inode(&three));
+}
