@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use content::Content;
-use measure::{Setting, cold, hot, manifests, many};
+use measure::{Setting, cold, hot, manifests, many, start};
 use report::Report;
 use upstream::Upstream;
 
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         match pair {
             [flag, path] if flag == "--write" => write = Some(PathBuf::from(path)),
             [flag, name] if flag == "--only" => only.clone_from(name),
-            _ => bail!("usage: bench [--only idle|cold|manifests|hot|many] [--write FILE]"),
+            _ => bail!("usage: bench [--only idle|cold|manifests|hot|many|start] [--write FILE]"),
         }
     }
     let begun = Instant::now();
@@ -62,6 +62,7 @@ fn run(only: &str) -> Result<Report> {
         anyhow::Ok(path)
     };
     let setting = Setting {
+        directory: directory.path().to_owned(),
         larder: target::larder(&place("larder")?, upstream.address)?,
         distribution: target::distribution(&place("distribution")?, upstream.address)?,
         nginx: target::nginx(&place("nginx")?, &content, &files)?,
@@ -71,12 +72,13 @@ fn run(only: &str) -> Result<Report> {
         manifest,
     };
     let mut report = Report::new();
-    let measures: [(&str, Measure); 5] = [
+    let measures: [(&str, Measure); 6] = [
         ("idle", many::idle),
         ("cold", cold::measure),
         ("manifests", manifests::measure),
         ("hot", hot::measure),
         ("many", many::downloads),
+        ("start", start::measure),
     ];
     for (name, measure) in measures {
         if name.contains(only) {

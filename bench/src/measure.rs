@@ -4,8 +4,10 @@ pub(crate) mod cold;
 pub(crate) mod hot;
 pub(crate) mod manifests;
 pub(crate) mod many;
+pub(crate) mod start;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread;
 
 use anyhow::{Result, anyhow};
@@ -19,6 +21,8 @@ pub(crate) const ROUNDS: usize = 3;
 
 /// All that takes part.
 pub(crate) struct Setting {
+    /// For what a measure needs itself.
+    pub(crate) directory: PathBuf,
     pub(crate) larder: Target,
     pub(crate) distribution: Target,
     pub(crate) nginx: Target,

@@ -26,6 +26,15 @@ pub(crate) struct Target {
 
 /// The cache under test.
 pub(crate) fn larder(directory: &Path, upstream: SocketAddr) -> Result<Target> {
+    let (mut command, address, _) = larder_command(directory, upstream)?;
+    start("Larder", address, &mut command, directory, "/v2/")
+}
+
+/// What starts it, and where its data port and its admin port will be. Its store is in `store`.
+pub(crate) fn larder_command(
+    directory: &Path,
+    upstream: SocketAddr,
+) -> Result<(Command, SocketAddr, SocketAddr)> {
     let (address, admin) = (free_address()?, free_address()?);
     let config = directory.join("config");
     write(
@@ -46,7 +55,7 @@ pub(crate) fn larder(directory: &Path, upstream: SocketAddr) -> Result<Target> {
         .with_file_name("cache-server");
     let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(config);
-    start("Larder", address, &mut command, directory, "/v2/")
+    Ok((command, address, admin))
 }
 
 /// The registry that most run as a pull-through cache.
