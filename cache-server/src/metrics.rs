@@ -40,6 +40,7 @@ pub struct Metrics {
     pub stale_served: IntCounterVec,
     pub connections: IntGauge,
     pub sendfile_guard_failures: IntCounter,
+    pub sendfile_read_aheads: IntCounter,
 }
 
 impl Metrics {
@@ -81,6 +82,7 @@ impl Metrics {
             stale_served: of.counters("stale_served_total", "Tags answered with an old copy because the upstream failed or hung.", &["upstream"])?,
             connections: of.gauge("connections", "Open connections on the data port.")?,
             sendfile_guard_failures: of.counter("sendfile_guard_failures_total", "Connections closed because something else than the file to be sent was about to be written. Each is a bug.")?,
+            sendfile_read_aheads: of.counter("sendfile_read_aheads_total", "Parts of stored files that were not in memory, and were read by a thread that may wait for the disk.")?,
             registry,
         })
     }

@@ -1,12 +1,13 @@
 //! Stored blobs as the kernel sends them: what comes out of the socket is the content, or less of it, never anything else.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cache_server::oci::Digest;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{
-    FakeUpstream, Fault, Gate, Raw, TestServer, blob_path, content, digest, eventually,
+    FakeUpstream, Fault, Gate, HOST, Raw, TestServer, blob_path, content, digest, eventually,
 };
 
 /// Around the size from which files are sent, around the length of a marker, and beyond a burst.
@@ -256,4 +257,31 @@ async fn a_reader_that_is_behind_its_fill_gets_what_was_written() {
     gate.open_for_good();
     assert!(second.rest(bytes.len()).await == bytes);
     assert_eq!(guard_failures(&server).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_in_memory_is_read_by_a_thread_that_may_wait() {
+    let upstream = FakeUpstream::start().await;
+    let content = content(4 * 1024 * 1024, 1);
+    let digest = upstream.blob("a", content.clone());
+    // On a disk: a directory for temporary files may be memory, which forgets nothing.
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let server = TestServer::builder()
+        .upstream(HOST, &upstream)
+        .directory(&Arc::new(directory))
+        .start()
+        .await;
+    let path = format!("/v2/a/blobs/{digest}");
+    server.get(&path).await.body.unwrap();
+    server.settled().await;
+    let file = std::fs::File::open(blob_path(&server.store(), &digest)).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let read_aheads = async || server.metric("larder_sendfile_read_aheads_total").await;
+    let before = read_aheads().await;
+    assert_eq!(server.get(&path).await.content(), content);
+    let after = read_aheads().await;
+    assert!(after > before);
+    assert_eq!(server.get(&path).await.content(), content);
+    assert_eq!(read_aheads().await, after);
 }

@@ -114,6 +114,7 @@ impl Connection {
                 }
                 Step::Full => {}
                 Step::Cold(part) => {
+                    self.metrics.sendfile_read_aheads.inc();
                     self.reading = Some(tokio::task::spawn_blocking(move || part.run()));
                 }
             }

@@ -17,6 +17,8 @@ use crate::http::buffers::Buffers;
 
 /// Read at once where the kernel does not send the file itself.
 const COPIED: u64 = 64 * 1024;
+/// How far apart the bytes are that are asked for: the kernel reads ahead and forgets in pieces of about that size.
+const PROBED: usize = 64 * 1024;
 
 /// What is still to be sent of a file.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl Job {
             let part = self.left.start..self.left.end.min(self.left.start + MOST as u64);
             // After a read-ahead the answer is not asked for again: a page that went meanwhile is waited for.
             self.resident_to = part.end;
-            if !(self.is_resident(part.start)? && self.is_resident(part.end - 1)?) {
+            if !self.is_resident(&part)? {
                 let file = self.file.clone();
                 return Ok(Step::Cold(ReadAhead { file, part }));
             }
@@ -109,8 +111,18 @@ impl Job {
         )?)
     }
 
-    /// Whether reading the byte would not wait. Filesystems that can't say count as those that wait.
-    fn is_resident(&self, offset: u64) -> io::Result<bool> {
+    /// Whether reading the part would not wait, as far as some of its bytes tell. It is not empty.
+    fn is_resident(&self, part: &Range<u64>) -> io::Result<bool> {
+        for offset in part.clone().step_by(PROBED).chain([part.end - 1]) {
+            if !self.is_byte_resident(offset)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Filesystems that can't say count as those that wait.
+    fn is_byte_resident(&self, offset: u64) -> io::Result<bool> {
         let byte = &mut [0];
         let slices = &mut [IoSliceMut::new(byte)];
         match rustix::io::preadv2(&*self.file, slices, offset, ReadWriteFlags::NOWAIT) {
@@ -177,9 +189,9 @@ mod tests {
             part: 0..100_000,
         };
         ahead.run().unwrap();
-        assert!(job.is_resident(99_999).unwrap());
+        assert!(job.is_resident(&(0..100_000)).unwrap());
         assert_eq!(
-            job.is_resident(100_000).unwrap_err().kind(),
+            job.is_resident(&(0..100_001)).unwrap_err().kind(),
             io::ErrorKind::UnexpectedEof
         );
         // Shorter than was said: nothing to wait for.
@@ -190,5 +202,24 @@ mod tests {
         }
         .run()
         .unwrap();
+    }
+
+    #[test]
+    fn a_part_whose_middle_was_forgotten_is_not_resident() {
+        // Beside the source: a directory for temporary files may be memory, which forgets nothing.
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        file.write_all(&vec![7; MOST]).unwrap();
+        file.sync_all().unwrap();
+        let (job, whole) = (Job::new(Arc::new(file), 0..MOST as u64), 0..MOST as u64);
+        rustix::fs::fadvise(&*job.file, 0, None, Advice::DontNeed).unwrap();
+        rustix::fs::fadvise(&*job.file, 0, None, Advice::Random).unwrap();
+        for end in [0, whole.end - 1] {
+            job.file.read_exact_at(&mut [0], end).unwrap();
+            assert!(job.is_byte_resident(end).unwrap());
+        }
+        assert!(!job.is_resident(&whole).unwrap());
+        let (file, part) = (job.file.clone(), whole.clone());
+        ReadAhead { file, part }.run().unwrap();
+        assert!(job.is_resident(&whole).unwrap());
     }
 }
