@@ -18,6 +18,24 @@ pub enum Command {
     Run(RunArguments),
     /// Print the custom resource definitions.
     Crds,
+    /// Print every object and mirror file that caches would become, without a cluster.
+    Render(RenderArguments),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RenderArguments {
+    /// YAML files with caches, their policies and, where they are known, Secrets; `-` is standard input.
+    #[arg(short, long = "file", required = true)]
+    pub files: Vec<String>,
+    /// Namespace of objects that name none.
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Container image of the cache server, for caches that name none.
+    #[arg(long, env = "LARDER_CACHE_SERVER_IMAGE", default_value = concat!("larder/cache-server:", env!("CARGO_PKG_VERSION")))]
+    pub cache_server_image: String,
+    /// Leave out scraping and alerts, as for a cluster without the Prometheus operator's API.
+    #[arg(long)]
+    pub without_monitoring: bool,
 }
 
 #[derive(Debug, Clone, Args)]

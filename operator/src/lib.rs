@@ -21,6 +21,8 @@ pub mod resolve;
 
 pub mod render;
 
+pub mod offline;
+
 pub mod apply;
 pub mod confirm;
 pub mod report;

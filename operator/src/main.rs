@@ -4,12 +4,16 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use operator::args::{Arguments, Command};
+use operator::args::{Arguments, Command, RenderArguments};
+use operator::monitoring_api::MonitoringApi;
+use operator::offline::{self, Documents};
+use operator::resolve::Settings;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Crds => print_definitions(),
+        Command::Render(arguments) => print_objects(&arguments),
         Command::Run(arguments) => {
             tracing_subscriber::fmt()
                 .json()
@@ -41,6 +45,38 @@ fn print_definitions() -> anyhow::Result<()> {
             crds::schema::to_yaml(&definition).trim_end()
         )
         .context("failed to print the definitions")?;
+    }
+    Ok(())
+}
+
+/// Objects go to the standard output, notes to the standard error.
+fn print_objects(arguments: &RenderArguments) -> anyhow::Result<()> {
+    let mut documents = Documents::default();
+    for file in &arguments.files {
+        let text = if file == "-" {
+            std::io::read_to_string(std::io::stdin().lock())
+        } else {
+            std::fs::read_to_string(file)
+        };
+        let text = text.with_context(|| format!("failed to read {file}"))?;
+        documents.read(file, &text, &arguments.namespace)?;
+    }
+    let settings = Settings {
+        cache_server_image: arguments.cache_server_image.clone(),
+        cache_server_pull_policy: None,
+    };
+    let monitoring = MonitoringApi {
+        service_monitor: !arguments.without_monitoring,
+        prometheus_rule: !arguments.without_monitoring,
+    };
+    let rendered = offline::output(&documents, &settings, monitoring)?;
+    for note in rendered.notes {
+        eprintln!("note: {note}");
+    }
+    let mut output = std::io::stdout().lock();
+    for object in rendered.objects {
+        let text = serde_saphyr::to_string(&object).context("failed to write an object as YAML")?;
+        write!(output, "---\n{text}").context("failed to print the objects")?;
     }
     Ok(())
 }

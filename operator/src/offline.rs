@@ -1,0 +1,188 @@
+//! Rendering without a cluster, for reviews and pipelines: files in, the same objects out that a cluster would get. Pure.
+//!
+//! What only a cluster knows is written as a placeholder or taken as given, and said in the notes.
+
+mod documents;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::registry_cache::RegistryCache;
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use kube::api::{ApiResource, DynamicObject};
+use serde_json::{Value, json};
+
+use crate::monitoring_api::MonitoringApi;
+use crate::observe::{FoundPolicy, Live, Observed, secret_names};
+use crate::render::{self, render};
+use crate::resolve::{self, Settings, resolve};
+
+pub use documents::Documents;
+
+/// Stands for the address that only a cluster gives to a Service.
+pub const PLACEHOLDER: &str = "CLUSTER-IP";
+
+/// Why nothing is rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to read {file}: {reason}")]
+    Yaml { file: String, reason: String },
+    #[error("failed to read {object} in {file}: {path}: {reason}")]
+    Field {
+        file: String,
+        object: String,
+        path: String,
+        reason: String,
+    },
+    #[error(
+        "failed to read {object} in {file}: there is no field {path}; `kubectl explain registrycache` and `kubectl explain cachepolicy` list the fields"
+    )]
+    UnknownField {
+        file: String,
+        object: String,
+        path: String,
+    },
+    #[error("failed to read {file}: {object} is there twice")]
+    Twice { file: String, object: String },
+    #[error("failed to render: there is no RegistryCache in {files}")]
+    NoCache { files: String },
+    #[error("failed to render RegistryCache {namespace}/{name}")]
+    Resolve {
+        namespace: String,
+        name: String,
+        source: resolve::Error,
+    },
+    #[error("failed to render RegistryCache {namespace}/{name}")]
+    Render {
+        namespace: String,
+        name: String,
+        source: render::Error,
+    },
+}
+
+/// What a cluster would get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Whole objects, in the order in which they are applied.
+    pub objects: Vec<Value>,
+    /// Sentences about what was taken as given.
+    pub notes: Vec<String>,
+}
+
+/// Renders every cache of the documents.
+pub fn output(
+    documents: &Documents,
+    settings: &Settings,
+    monitoring: MonitoringApi,
+) -> Result<Output, Error> {
+    if documents.caches.is_empty() {
+        return Err(Error::NoCache {
+            files: documents.files.join(", "),
+        });
+    }
+    let mut output = Output {
+        objects: Vec::new(),
+        notes: Vec::new(),
+    };
+    for cache in documents.caches.values() {
+        let (namespace, name) = (cache.namespace().unwrap_or_default(), cache.name_any());
+        let observed = observed(documents, cache, monitoring, &mut output.notes);
+        let resolved = resolve(&observed, settings).map_err(|source| Error::Resolve {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            source,
+        })?;
+        let manifests = render(&resolved)
+            .into_apply_order()
+            .map_err(|source| Error::Render {
+                namespace,
+                name,
+                source,
+            })?;
+        output.objects.extend(
+            manifests
+                .into_iter()
+                .map(|manifest| without_owner(manifest.body)),
+        );
+    }
+    Ok(output)
+}
+
+/// An owner that is not in a cluster has no identity, and without one a reference to it is refused.
+fn without_owner(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("ownerReferences");
+    }
+    object
+}
+
+/// What the observe step would find, as far as the documents say it.
+fn observed(
+    documents: &Documents,
+    cache: &RegistryCache,
+    monitoring: MonitoringApi,
+    notes: &mut Vec<String>,
+) -> Observed {
+    let namespace = cache.namespace().unwrap_or_default();
+    let key = |name: &str| (namespace.clone(), name.to_owned());
+    let mut policies = BTreeMap::new();
+    for reference in &cache.spec.policy_refs {
+        let found = documents.policies.get(&key(&reference.name));
+        let found = found.map_or(FoundPolicy::Missing, |policy| {
+            FoundPolicy::Found(Box::new(policy.clone()))
+        });
+        policies.insert(reference.name.clone(), found);
+    }
+    let mut secrets = BTreeMap::new();
+    for name in secret_names(cache).collect::<BTreeSet<_>>() {
+        let keys = documents.secrets.get(&key(name)).cloned();
+        let keys = keys.unwrap_or_else(|| {
+            let keys = expected_keys(cache, name);
+            notes.push(format!(
+                "Secret {namespace}/{name} is not in the files; it is taken to hold {}.",
+                keys.iter().cloned().collect::<Vec<_>>().join(", ")
+            ));
+            keys
+        });
+        secrets.insert(name.to_owned(), Some(keys));
+    }
+    let needs_address = |mirror: &crds::registry_cache::MirrorSpec| mirror.endpoint.is_none();
+    if cache.spec.mirrors.iter().any(needs_address) {
+        notes.push(format!(
+            "{PLACEHOLDER} stands for the address that the cluster gives to Service {namespace}/{}; say `endpoint` in the mirrors to have it here.",
+            cache.name_any()
+        ));
+    }
+    let service = ApiResource::erase::<Service>(&());
+    let address = DynamicObject::new(&cache.name_any(), &service)
+        .data(json!({"spec": {"clusterIP": PLACEHOLDER}}));
+    Observed {
+        cache: cache.clone(),
+        policies,
+        secrets,
+        live: Live::new([(service, address)]),
+        pods: Vec::new(),
+        claims: Vec::new(),
+        monitoring,
+    }
+}
+
+/// The keys that a Secret needs for what the cache names it for.
+fn expected_keys(cache: &RegistryCache, name: &str) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let mut add = |more: &[&str]| keys.extend(more.iter().map(|key| (*key).to_owned()));
+    for upstream in &cache.spec.upstreams {
+        for authority in upstream.ca_secret_ref.iter().filter(|one| one.name == name) {
+            add(&[&authority.key]);
+        }
+        let credentials = upstream.credentials.iter();
+        if credentials.clone().any(|one| one.secret_ref.name == name) {
+            add(&["username", "password"]);
+        }
+        let mut certificates = upstream.client_certificate.iter();
+        if certificates.any(|one| one.secret_ref.name == name) {
+            add(&["tls.crt", "tls.key"]);
+        }
+    }
+    keys
+}
