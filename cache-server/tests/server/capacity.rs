@@ -253,6 +253,11 @@ async fn a_restart_remembers_what_was_used() {
         .tune(|options| options.patience.upkeep = Duration::from_millis(20))
         .start()
         .await;
+    // Until then it seems to be empty, and small enough.
+    eventually("the store is known", || async {
+        server.metric("larder_store_blobs").await == 4
+    })
+    .await;
     server.advance(DAY);
     edit(&server, |text| text.replace("64Mi", "5Mi")).await;
     eventually("the store shrinks", || async {
