@@ -3,6 +3,7 @@
 mod capacity;
 mod check;
 mod decide;
+mod identity;
 mod upstream;
 
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ use crate::values::{Duration, RegistryHost, RepositoryGlob, TagGlob};
 pub use capacity::{Capacity, Retention};
 pub use check::Error;
 pub use decide::{Decision, Decisions, Kept, Subject};
+pub use identity::{Identity, Provider};
 pub use upstream::{ClientCertificate, Credential, Limits, MAXIMUM_CREDENTIALS, Upstream};
 
 /// The version of the file's format that this build reads and writes.

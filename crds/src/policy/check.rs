@@ -25,9 +25,13 @@ pub enum Error {
     )]
     CredentialCount { host: RegistryHost, found: usize },
     #[error(
-        "failed to take the policy: a credential of the upstream {host} must name usernameFile and passwordFile, or dockerConfigFile instead"
+        "failed to take the policy: a credential of the upstream {host} must name usernameFile and passwordFile, or dockerConfigFile or identity instead"
     )]
     CredentialKind { host: RegistryHost },
+    #[error(
+        "failed to take the policy: an identity of the upstream {host} can't be meant: {reason}"
+    )]
+    Identity { host: RegistryHost, reason: String },
     #[error(
         "failed to take the policy: two credentials of the upstream {host} are for the same repositories"
     )]
@@ -143,6 +147,13 @@ impl Policy {
         }
         if !credentials.iter().all(super::Credential::is_of_one_kind) {
             return Err(Error::CredentialKind { host: host() });
+        }
+        let mut identities = credentials.iter().filter_map(|one| one.identity.as_ref());
+        if let Some(reason) = identities.find_map(super::Identity::fault) {
+            return Err(Error::Identity {
+                host: host(),
+                reason,
+            });
         }
         let scopes: BTreeSet<_> = credentials
             .iter()

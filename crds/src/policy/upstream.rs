@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Identity;
 use crate::values::{Endpoint, RegistryHost, RepositoryPrefix};
 
 /// Most credentials of one upstream.
@@ -85,7 +86,7 @@ impl Limits {
     }
 }
 
-/// A user name with a password, or a Docker configuration that holds them. Its files are read again when they change.
+/// A user name with a password, a Docker configuration that holds them, or a cloud's identity. Its files are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Credential {
@@ -101,18 +102,24 @@ pub struct Credential {
     /// A Docker `config.json` with an entry for the upstream, instead of the other two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_config_file: Option<PathBuf>,
+    /// What a cloud's registry knows the machine or the pod as, instead of files with secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 impl Credential {
-    /// Whether it names exactly one kind of files.
+    /// Whether it is exactly one kind.
     pub(super) fn is_of_one_kind(&self) -> bool {
         matches!(
             (
                 &self.username_file,
                 &self.password_file,
-                &self.docker_config_file
+                &self.docker_config_file,
+                &self.identity
             ),
-            (Some(_), Some(_), None) | (None, None, Some(_))
+            (Some(_), Some(_), None, None)
+                | (None, None, Some(_), None)
+                | (None, None, None, Some(_))
         )
     }
 }
@@ -158,11 +165,17 @@ impl Upstream {
                 ("dockerConfigFile", &credential.docker_config_file),
             ]
         });
+        let identities = self
+            .credentials
+            .iter()
+            .filter_map(|credential| credential.identity.as_ref())
+            .flat_map(Identity::files);
         [("caFile", &self.ca_file)]
             .into_iter()
             .chain(credentials)
             .filter_map(|(field, path)| Some((field, path.as_deref()?)))
             .chain(certificate)
+            .chain(identities)
             .collect()
     }
 }

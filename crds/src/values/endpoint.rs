@@ -39,6 +39,13 @@ impl Endpoint {
         &self.authority
     }
 
+    /// Whether it is this very machine by its address, where nothing is sent over a wire.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.authority.split(':').next().unwrap_or_default();
+        host.parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+    }
+
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidValue> {
         let invalid = || {
             InvalidValue::new(

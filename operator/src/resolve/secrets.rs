@@ -120,6 +120,7 @@ pub(super) fn credential(
         username_file: file("username", !is_docker),
         password_file: file("password", !is_docker),
         docker_config_file: file("config.json", is_docker),
+        identity: None,
     };
     Ok((credential, secret))
 }
