@@ -19,7 +19,7 @@ use crate::http::{Drain, Server};
 use crate::metrics::Metrics;
 use crate::reload::{Reloader, Status};
 use crate::storage::{self, Store};
-use crate::upstream::{Environment, HttpClients, Timeouts};
+use crate::upstream::{Environment, HttpClients, Surroundings, Timeouts};
 
 /// What an [`App`] is made from. All but the first two have defaults that tests change.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub clock: Clock,
     pub patience: Patience,
     pub timeouts: Timeouts,
+    /// What clouds tell this process of its identity.
+    pub surroundings: Surroundings,
 }
 
 impl Options {
@@ -39,6 +41,7 @@ impl Options {
             clock: Clock::default(),
             patience: Patience::default(),
             timeouts: Timeouts::default(),
+            surroundings: Surroundings::of_process(),
         }
     }
 }
@@ -98,6 +101,7 @@ impl App {
                 clients: HttpClients::default(),
                 metrics: metrics.clone(),
                 clock: options.clock,
+                surroundings: options.surroundings,
             },
             status: status.clone(),
             in_force: None,

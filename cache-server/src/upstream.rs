@@ -10,6 +10,7 @@ mod exchange;
 pub mod files;
 mod health;
 pub mod http_clients;
+mod identity;
 mod inward;
 mod limits;
 mod rate_limit;
@@ -27,6 +28,7 @@ pub use blob::{BlobStream, Place};
 pub use client::{Environment, Upstream};
 pub use files::Files;
 pub use http_clients::HttpClients;
+pub use identity::Surroundings;
 pub use response::{Body, Response};
 
 /// How long an upstream may take.
@@ -64,6 +66,13 @@ pub enum Error {
         host: Arc<str>,
         repository: Arc<str>,
         status: u16,
+    },
+    /// The cloud did not say who the cache is.
+    #[error("failed to sign in for {host} as the identity of {provider}: {reason}")]
+    SignIn {
+        host: Arc<str>,
+        provider: &'static str,
+        reason: Arc<str>,
     },
     #[error("failed to get it from {host}: status {status}")]
     Status { host: Arc<str>, status: u16 },

@@ -9,14 +9,27 @@ use reqwest::{Method, Url};
 use super::Error;
 use super::auth::{self, Challenge};
 use super::client::{Endpoint, Upstream};
-use super::credentials::Credential;
+use super::credentials::{Credential, Secret};
 use super::token::Key;
 
 /// A repository as the upstream knows it, and who asks for it.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     pub(super) name: String,
-    pub(super) credential: Option<&'a Credential>,
+    pub(super) shown: Option<Shown<'a>>,
+}
+
+/// A credential and what it is at the moment.
+pub(super) struct Shown<'a> {
+    pub(super) credential: &'a Credential,
+    pub(super) secret: Arc<Secret>,
+}
+
+// Not derived: a secret must not be able to reach a log.
+impl std::fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.credential.fmt(f)
+    }
 }
 
 impl Upstream {
@@ -30,11 +43,11 @@ impl Upstream {
     ) -> Result<reqwest::Response, Error> {
         let key = Key {
             endpoint: endpoint.index,
-            identity: target.credential.map(|credential| credential.identity),
+            identity: target.shown.as_ref().map(|shown| shown.credential.identity),
             scope: format!("repository:{}:pull", target.name),
         };
         let token = self.tokens.known(&key).await;
-        let basic = target.credential.and_then(Credential::basic);
+        let basic = target.shown.as_ref().and_then(|shown| shown.secret.basic());
         let at_once = basic.filter(|_| endpoint.wants_basic.load(Ordering::Relaxed));
         let mut sent_basic = false;
         if let Some(token) = &token {
@@ -71,6 +84,9 @@ impl Upstream {
     }
 
     pub(super) fn credentials_error(&self, target: &Target<'_>, status: u16) -> Error {
+        if let Some(shown) = &target.shown {
+            shown.credential.was_refused(&shown.secret);
+        }
         Error::Credentials {
             host: self.name(),
             repository: Arc::from(target.name.as_str()),

@@ -9,11 +9,12 @@ use prometheus::IntCounter;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Url};
 
-use super::authorize::Target;
+use super::authorize::{Shown, Target};
 use super::credentials::Credentials;
 use super::files::Files;
 use super::health::Health;
 use super::http_clients::HttpClients;
+use super::identity::{Provider, Session, Setting, Surroundings, Wire};
 use super::limits::Limits;
 use super::request::Question;
 use super::token::Tokens;
@@ -62,6 +63,7 @@ pub struct Environment {
     pub clients: HttpClients,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub surroundings: Surroundings,
 }
 
 impl Upstream {
@@ -102,8 +104,29 @@ impl Upstream {
                 .map_err(setup)
         };
         let (client, outward_client) = (client(Reach::Named)?, client(Reach::Outward)?);
-        let credentials =
-            Credentials::read(&configuration, &files).map_err(|reason| setup(reason.into()))?;
+        let begin = |identity: &policy::Identity| {
+            let setting = Setting {
+                upstream: &configuration,
+                files: &files,
+                surroundings: &environment.surroundings,
+            };
+            let proxy = configuration.proxy.as_ref();
+            let client = |proxy| environment.clients.plain(proxy, timeouts);
+            let wire = Wire {
+                outside: client(proxy).map_err(|reason| reason.to_string())?,
+                inside: client(None).map_err(|reason| reason.to_string())?,
+                timeout: timeouts.header,
+            };
+            Ok(Session::new(
+                name.clone(),
+                Provider::new(identity, setting)?,
+                wire,
+                environment.clock.clone(),
+                metrics.clone(),
+            ))
+        };
+        let credentials = Credentials::read(&configuration, &files, begin)
+            .map_err(|reason| setup(reason.into()))?;
         Ok(Self {
             endpoints,
             auth_realms,
@@ -254,14 +277,21 @@ impl Upstream {
     }
 
     /// What a repository is called there, and who asks for it.
-    pub(super) fn target(&self, repository: &Repository) -> Target<'_> {
+    pub(super) async fn target(&self, repository: &Repository) -> Result<Target<'_>, Error> {
         let asked = repository.to_string();
         let credential = self.credentials.for_repository(&asked);
         let name = match &self.configuration.repository_prefix {
             Some(prefix) => format!("{prefix}/{asked}"),
             None => asked,
         };
-        Target { name, credential }
+        let shown = match credential {
+            Some(credential) => Some(Shown {
+                credential,
+                secret: credential.secret().await?,
+            }),
+            None => None,
+        };
+        Ok(Target { name, shown })
     }
 
     pub(super) fn status_error(&self, status: u16) -> Error {

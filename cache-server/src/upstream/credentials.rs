@@ -1,7 +1,8 @@
-//! Who the cache is to an upstream, for each repository. Pure.
+//! Who the cache is to an upstream, for each repository.
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +11,9 @@ use crds::values::RegistryHost;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
+use super::Error;
 use super::files::Files;
+use super::identity::Session;
 
 /// All credentials of one upstream.
 #[derive(Debug, Default)]
@@ -21,7 +24,13 @@ pub(super) struct Credential {
     /// Tells it from the others of the same upstream.
     pub(super) identity: usize,
     prefix: Option<String>,
-    pub(super) secret: Secret,
+    source: Source,
+}
+
+/// Where a secret comes from.
+enum Source {
+    File(Arc<Secret>),
+    Cloud(Arc<Session>),
 }
 
 // Not derived: a secret must not be able to reach a log.
@@ -55,8 +64,13 @@ struct DockerAuth {
 }
 
 impl Credentials {
-    /// Reads the files of an upstream. Errors say which file, and nothing of what it holds.
-    pub(super) fn read(upstream: &policy::Upstream, files: &Files) -> Result<Self, String> {
+    /// Reads the files of an upstream, and has `begin` make its identities. Errors say which file, and nothing of what
+    /// it holds.
+    pub(super) fn read(
+        upstream: &policy::Upstream,
+        files: &Files,
+        begin: impl Fn(&policy::Identity) -> Result<Session, String>,
+    ) -> Result<Self, String> {
         let mut all = Vec::new();
         for credential in &upstream.credentials {
             let prefix = credential
@@ -67,20 +81,27 @@ impl Credentials {
             if let (Some(user), Some(password)) = (user, password) {
                 let value = basic(&line(files, user)?, &line(files, password)?)
                     .ok_or_else(|| format!("{} holds no user name", user.display()))?;
-                all.push((prefix, Secret::Basic(value)));
+                all.push((prefix, Source::File(Arc::new(Secret::Basic(value)))));
             } else if let Some(path) = &credential.docker_config_file {
                 let found = docker_config(upstream, prefix.as_deref(), content(files, path)?)
                     .map_err(|reason| format!("{} {reason}", path.display()))?;
+                let found = found
+                    .into_iter()
+                    .map(|(prefix, secret)| (prefix, Source::File(Arc::new(secret))));
                 all.extend(found);
+            } else if let Some(identity) = &credential.identity {
+                let session = begin(identity)
+                    .map_err(|reason| format!("an identity of it can't be used: {reason}"))?;
+                all.push((prefix, Source::Cloud(Arc::new(session))));
             }
         }
         let numbered = all.into_iter().enumerate();
         Ok(Self(
             numbered
-                .map(|(identity, (prefix, secret))| Credential {
+                .map(|(identity, (prefix, source))| Credential {
                     identity,
                     prefix,
-                    secret,
+                    source,
                 })
                 .collect(),
         ))
@@ -102,10 +123,27 @@ impl Credentials {
 }
 
 impl Credential {
+    /// What to show. Signs in first if it has to.
+    pub(super) async fn secret(&self) -> Result<Arc<Secret>, Error> {
+        match &self.source {
+            Source::File(secret) => Ok(secret.clone()),
+            Source::Cloud(session) => session.secret().await,
+        }
+    }
+
+    /// The upstream did not take it.
+    pub(super) fn was_refused(&self, secret: &Arc<Secret>) {
+        if let Source::Cloud(session) = &self.source {
+            session.was_refused(secret);
+        }
+    }
+}
+
+impl Secret {
     pub(super) fn basic(&self) -> Option<&HeaderValue> {
-        match &self.secret {
-            Secret::Basic(value) => Some(value),
-            Secret::IdentityToken(_) => None,
+        match self {
+            Self::Basic(value) => Some(value),
+            Self::IdentityToken(_) => None,
         }
     }
 }
@@ -129,7 +167,8 @@ fn line(files: &Files, path: &Path) -> Result<String, String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn basic(user: &str, password: &str) -> Option<HeaderValue> {
+/// The value of an Authorization header of the scheme Basic.
+pub(super) fn basic(user: &str, password: &str) -> Option<HeaderValue> {
     if user.is_empty() || user.contains(':') {
         return None;
     }
@@ -225,8 +264,15 @@ mod tests {
         files
     }
 
+    fn no_cloud(_: &policy::Identity) -> Result<Session, String> {
+        Err("there is none here".to_owned())
+    }
+
     fn shown(credential: Option<&Credential>) -> Option<String> {
-        Some(match &credential?.secret {
+        let Source::File(secret) = &credential?.source else {
+            return None;
+        };
+        Some(match &**secret {
             Secret::Basic(value) => {
                 let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
                 String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
@@ -246,7 +292,7 @@ mod tests {
             ("u2", "app"),
             ("p", "p:w\n"),
         ]);
-        let credentials = Credentials::read(&upstream, &files).unwrap();
+        let credentials = Credentials::read(&upstream, &files, no_cloud).unwrap();
         for (repository, expected) in [
             ("other", "all:p:w"),
             ("team", "team:p:w"),
@@ -264,7 +310,7 @@ mod tests {
     #[test]
     fn a_docker_configuration_gives_what_is_for_the_upstream() {
         let upstream = upstream("[{dockerConfigFile: c}]");
-        let read = |text: &str| Credentials::read(&upstream, &files(&[("c", text)]));
+        let read = |text: &str| Credentials::read(&upstream, &files(&[("c", text)]), no_cloud);
         let credentials = read(
             r#"{"auths": {
                 "https://r.example/v1/": {"auth": "dTpw"},

@@ -63,6 +63,29 @@ impl HttpClients {
             proxy: upstream.proxy.as_ref().map(ToString::to_string),
             is_outward,
         };
+        self.of_profile(profile, timeouts)
+    }
+
+    /// A client that trusts what the system trusts and shows nothing.
+    pub(super) fn plain(
+        &self,
+        proxy: Option<&crds::values::Endpoint>,
+        timeouts: Timeouts,
+    ) -> Result<reqwest::Client, Arc<str>> {
+        let profile = Profile {
+            authorities: None,
+            identity: None,
+            proxy: proxy.map(ToString::to_string),
+            is_outward: false,
+        };
+        self.of_profile(profile, timeouts)
+    }
+
+    fn of_profile(
+        &self,
+        profile: Profile,
+        timeouts: Timeouts,
+    ) -> Result<reqwest::Client, Arc<str>> {
         let mut clients = self
             .by_profile
             .lock()

@@ -33,7 +33,7 @@ impl Upstream {
         question
             .headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let target = self.target(question.repository);
+        let target = self.target(question.repository).await?;
         let patience = self.timeouts.queue;
         let slot = self.limits.slot(patience).await;
         let slot = slot.ok_or_else(|| Error::Busy { host: self.name() })?;

@@ -39,7 +39,7 @@ impl Upstream {
         let url = self.trusted_realm(&endpoint.url, challenge)?;
         let scope = challenge.scope.as_deref().unwrap_or(scope);
         let service = challenge.service.as_deref();
-        let response = match target.credential.map(|credential| &credential.secret) {
+        let response = match target.shown.as_ref().map(|shown| &*shown.secret) {
             None => {
                 self.get_token(endpoint, url, service, scope, HeaderMap::new())
                     .await
@@ -54,7 +54,7 @@ impl Upstream {
         }?;
         match response.status().as_u16() {
             200 => {}
-            status @ (400 | 401 | 403) if target.credential.is_some() => {
+            status @ (400 | 401 | 403) if target.shown.is_some() => {
                 return Err(self.credentials_error(target, status));
             }
             status => return Err(self.status_error(status)),

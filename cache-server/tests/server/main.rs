@@ -13,6 +13,7 @@ mod bad_days;
 mod capacity;
 mod credentials;
 mod faults;
+mod identities;
 mod large;
 mod lifecycle;
 mod limits;

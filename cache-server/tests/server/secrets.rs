@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{FakeUpstream, eventually};
+use crate::support::{FakeCloud, FakeUpstream, eventually};
 
 /// Killed when the test ends, whatever its end.
 struct Program(Child);
@@ -18,8 +18,12 @@ impl Drop for Program {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_line_has_a_secret_in_it() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let [basic, token] = [FakeUpstream::start().await, FakeUpstream::start().await];
-    for upstream in [&basic, &token] {
+    let [basic, token, cloud] = [
+        FakeUpstream::start().await,
+        FakeUpstream::start().await,
+        FakeUpstream::start().await,
+    ];
+    for upstream in [&basic, &token, &cloud] {
         upstream.image("team/a", "v1", &[]);
     }
     let password = "S3cr3t-pass";
@@ -29,6 +33,10 @@ async fn no_log_line_has_a_secret_in_it() {
         protection.identity = Some("S3cr3t-identity".into());
         protection.private = vec!["team/a".into()];
     });
+    cloud.protect(|protection| protection.basic = Some(("AWS".into(), password.into())));
+    // Of user and password: QVdTOlMzY3IzdC1wYXNz.
+    let answer = r#"{"authorizationData":[{"authorizationToken":"QVdTOlMzY3IzdC1wYXNz"}]}"#;
+    let amazon = FakeCloud::start(|_| (200, answer.to_owned())).await;
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = directory.path().join(name);
@@ -37,13 +45,19 @@ async fn no_log_line_has_a_secret_in_it() {
     };
     let docker = r#"{"auths": {"t.test": {"identitytoken": "S3cr3t-identity"}}}"#;
     let config = format!(
-        "server: {{dataListen: '127.0.0.1:0', adminListen: '127.0.0.1:0', store: {}, logFormat: Json}}\npolicy:\n  allowAnonymousPrivate: true\n  upstreams:\n  - {{host: b.test, endpoints: [\"{}\"], credentials: [{{usernameFile: {}, passwordFile: {}}}]}}\n  - {{host: t.test, endpoints: [\"{}\"], credentials: [{{dockerConfigFile: {}}}]}}\n",
+        "server: {{dataListen: '127.0.0.1:0', adminListen: '127.0.0.1:0', store: {}, logFormat: Json}}\npolicy:\n  allowAnonymousPrivate: true\n  upstreams:\n  - {{host: b.test, endpoints: [\"{}\"], credentials: [{{usernameFile: {}, passwordFile: {}}}]}}\n  - {{host: t.test, endpoints: [\"{}\"], credentials: [{{dockerConfigFile: {}}}]}}\n  - {{host: c.test, endpoints: [\"{}\"], credentials: [{{identity: {{provider: Ecr, region: x, keysFile: {}, endpoint: '{}'}}}}]}}\n",
         directory.path().join("store").display(),
         basic.endpoint(),
         write("username", "robot"),
         write("password", password),
         token.endpoint(),
         write("docker.json", docker),
+        cloud.endpoint(),
+        write(
+            "keys",
+            "aws_access_key_id = AKIA-S3cr3t\naws_secret_access_key = S3cr3t-key\naws_session_token = S3cr3t-session\n"
+        ),
+        amazon.endpoint,
     );
     // Not in the watched directory: each line would be an event that makes another line.
     let logs = tempfile::tempdir().unwrap();
@@ -72,6 +86,7 @@ async fn no_log_line_has_a_secret_in_it() {
     for (host, repository, status) in [
         ("b.test", "team/a", 200),
         ("t.test", "team/a", 200),
+        ("c.test", "team/a", 200),
         ("b.test", "team/b", 404),
     ] {
         let url = format!("{base}/v2/{repository}/manifests/v1?ns={host}");
@@ -90,7 +105,14 @@ async fn no_log_line_has_a_secret_in_it() {
     let text = reply + &std::fs::read_to_string(&log).unwrap();
     assert!(text.contains("TRACE"));
     // The password as it is, and as it stands in the header; and what was given for the identity token.
-    for secret in ["S3cr3t", "cm9ib3Q6UzNjcjN0", "Bearer", "known0"] {
+    for secret in [
+        "S3cr3t",
+        "cm9ib3Q6UzNjcjN0",
+        "QVdTOlMzY3Iz",
+        "Bearer",
+        "known0",
+        "Signature=",
+    ] {
         let shown = text.lines().find(|line| line.contains(secret));
         assert_eq!(shown, None, "{secret}");
     }

@@ -322,6 +322,12 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
         .lock()
         .unwrap()
         .push((line.clone(), request.headers().clone()));
+    if path == "/oauth2/exchange" {
+        let form = request.into_body().collect().await.unwrap().to_bytes();
+        let form = String::from_utf8(form.to_vec()).unwrap();
+        let answer = state.protection.lock().unwrap().exchanged(&form);
+        return answer.map_or_else(|| full(401, Bytes::new()), |text| full(200, text.into()));
+    }
     if path == "/token" {
         return token(state, request).await;
     }

@@ -1,6 +1,7 @@
 //! Both ends of the server under test: a scripted registry and a running server.
 
 mod client;
+mod fake_cloud;
 mod fake_upstream;
 mod protection;
 mod proxy;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
+pub use fake_cloud::{FakeCloud, Seen, check_signature};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
 pub use proxy::FakeProxy;
 pub use raw::Raw;

@@ -15,6 +15,8 @@ pub struct Protection {
     pub user: Option<(String, String)>,
     /// What the realm takes as a refresh token.
     pub identity: Option<String>,
+    /// What `/oauth2/exchange` takes as an access token, for which it gives `identity`.
+    pub exchange: Option<String>,
     /// Repositories that only the known see; empty: with `basic`, all.
     pub private: Vec<String>,
 }
@@ -52,6 +54,15 @@ impl Protection {
             }
             _ => Verdict::Welcome,
         }
+    }
+
+    /// The answer to a form that was sent to `/oauth2/exchange`; `None`: it is refused.
+    pub fn exchanged(&self, form: &str) -> Option<String> {
+        let access_token = self.exchange.as_ref()?;
+        let is_known = form.contains(&format!("access_token={access_token}"))
+            && form.contains("grant_type=access_token&service=");
+        let identity = self.identity.as_ref().filter(|_| is_known)?;
+        Some(format!(r#"{{"refresh_token":"{identity}"}}"#))
     }
 
     /// What the tokens begin with that the asking one gets; `None`: it gets none.
