@@ -114,6 +114,20 @@ impl Error {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether it is not there. Who is only not let in may be let in a moment later.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::NotFound { status: 404, .. })
+    }
+
+    /// How long the upstream is left alone from now on, if it is known.
+    pub fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Paused { pause, .. } => Some(*pause),
+            Self::Resting { seconds, .. } => Some(Duration::from_secs(*seconds)),
+            _ => None,
+        }
+    }
+
     /// Whether another endpoint of the same upstream may do better.
     fn is_worth_another_endpoint(&self) -> bool {
         self.is_failure_of_the_endpoint() || matches!(self, Self::Paused { .. })

@@ -264,12 +264,7 @@ impl Cache {
 
     /// Keeps what would only be found out again: that it is not there, or wrong.
     pub(super) fn remember_failure(&self, origin: &Origin, digest: &Digest, error: &Error) {
-        let negative = match error {
-            Error::Mismatch { .. } => true,
-            Error::Upstream(error) => error.is_not_found(),
-            _ => false,
-        };
-        if negative {
+        if error.is_lasting() {
             let lifetime = self.0.patience.negative;
             self.0.negative.put(
                 key(origin, digest),

@@ -1,6 +1,7 @@
 //! Why the cache has no answer, and what that means to whoever asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::values::RegistryHost;
 
@@ -62,6 +63,23 @@ pub enum Error {
 impl Error {
     pub(super) fn store(error: storage::Error) -> Self {
         Self::Store(Arc::new(error))
+    }
+
+    /// Whether it is worth remembering for a moment: it would only be found out again. Refusals and failures are not.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.is_absent(),
+            Self::Mismatch { .. } | Self::NotAManifest { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// How long the upstream is left alone from now on, if it is known.
+    pub fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Upstream(error) => error.pause(),
+            _ => None,
+        }
     }
 
     /// What it means to a client.

@@ -191,8 +191,12 @@ impl Cache {
                         manifest: None,
                     });
                 }
+                let now = cache.0.clock.now();
+                if let Some(error) = cache.0.negative.get(&memory, now, lifetime) {
+                    return Err(error);
+                }
                 let resolved = cache.ask(&origin, &tag, whole).await;
-                if let Err(error) = &resolved {
+                if let Some(error) = resolved.as_ref().err().filter(|error| error.is_lasting()) {
                     let now = cache.0.clock.now();
                     cache.0.negative.put(memory, error.clone(), now, lifetime);
                 }

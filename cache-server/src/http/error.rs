@@ -6,8 +6,10 @@ use super::route;
 use crate::cache::{self, CacheOutcome, ErrorKind};
 use crate::oci::ErrorCode;
 
-/// Seconds after which a client may come again when an upstream failed.
-pub const RETRY_AFTER: &str = "5";
+/// Seconds after which a client may come again when an upstream failed, unless more is known.
+const RETRY_AFTER: u64 = 5;
+/// Most seconds that a client is told: another endpoint or content may be there earlier.
+const LONGEST_RETRY_AFTER: u64 = 300;
 
 /// An error answer.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub struct Failure {
     pub code: ErrorCode,
     pub outcome: CacheOutcome,
     pub message: String,
+    /// Seconds after which it is worth another try.
+    pub retry_after: Option<u64>,
     /// Size of the content, for a range outside of it.
     pub size: Option<u64>,
     /// Whether the connection must not be used for another request.
@@ -47,6 +51,7 @@ impl Failure {
             code,
             outcome,
             message,
+            retry_after: None,
             size: None,
             closes: false,
         }
@@ -132,8 +137,13 @@ impl Failure {
             ErrorKind::Range { size } => size,
             _ => None,
         };
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then(|| {
+            let pause = error.pause().map_or(RETRY_AFTER, |pause| pause.as_secs());
+            pause.clamp(1, LONGEST_RETRY_AFTER)
+        });
         Self {
             size,
+            retry_after,
             ..Self::new(status, code, outcome, error.to_string())
         }
     }

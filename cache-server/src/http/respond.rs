@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::error::{self, Failure};
+use super::error::Failure;
 use super::route::Name;
 use crate::cache::answer::{Answer, Content};
 
@@ -134,16 +134,15 @@ impl Head {
                 head.headers
                     .insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                head.headers
-                    .insert(RETRY_AFTER, HeaderValue::from_static(error::RETRY_AFTER));
-            }
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 if let Some(size) = failure.size {
                     head.set(CONTENT_RANGE, &format!("bytes */{size}"));
                 }
             }
             _ => {}
+        }
+        if let Some(seconds) = failure.retry_after {
+            head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         head.namespace(name);
         (head, body)

@@ -140,7 +140,9 @@ impl Upstream {
             } else {
                 "it failed again and again"
             },
-            seconds: left.as_secs() + 1,
+            seconds: u64::try_from(left.as_millis().div_ceil(1000))
+                .unwrap_or(u64::MAX)
+                .max(1),
         }
     }
 

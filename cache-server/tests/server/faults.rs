@@ -141,24 +141,29 @@ async fn an_upstream_that_goes_away_for_good_breaks_the_body() {
 async fn what_upstreams_say_is_translated() {
     let upstream = FakeUpstream::start().await;
     let server = TestServer::of(&upstream).await;
-    for (said, told, retry) in [
-        (401, 404, ""),
-        (403, 404, ""),
-        (404, 404, ""),
-        (429, 503, "5"),
-        (500, 503, "5"),
-        (503, 503, "5"),
+    for (said, told, retry, requests) in [
+        (401, 404, "", 2),
+        (403, 404, "", 2),
+        // Only what is not there is remembered for a moment, and a pause is kept.
+        (404, 404, "", 1),
+        (429, 503, "15", 1),
+        (500, 503, "5", 2),
+        // Each of them is worth a second try.
+        (502, 503, "5", 4),
     ] {
-        // A tag of its own each: failures are remembered for a moment.
         upstream.fault(format!("/t{said}"), Fault::Status(said), 9);
         for reply in [
             server.get(&format!("/v2/a/manifests/t{said}")).await,
             server.head(&format!("/v2/a/manifests/t{said}")).await,
         ] {
             assert_eq!(reply.status.as_u16(), told, "{said}");
-            assert_eq!(reply.header("retry-after"), retry);
+            assert_eq!(reply.header("retry-after"), retry, "{said}");
         }
-        assert!(upstream.count(&format!("/t{said}")) <= 1);
+        assert_eq!(upstream.count(&format!("/t{said}")), requests, "{said}");
+        // Another day: no pause or breaker of one is in the way of the next.
+        server.advance(Duration::from_hours(24));
+        upstream.heal();
+        server.get("/v2/a/manifests/v1").await;
     }
 }
 
