@@ -5,7 +5,9 @@ use std::time::Duration;
 use cache_server::oci::Digest;
 use http::Method;
 
-use crate::support::{FakeUpstream, Fault, Gate, HOST, Image, TestServer, content, eventually};
+use crate::support::{
+    FakeUpstream, Fault, Gate, HOST, Image, TestServer, content, edit, eventually,
+};
 
 const MIB: usize = 1 << 20;
 const DAY: Duration = Duration::from_hours(24);
@@ -40,17 +42,6 @@ async fn get(server: &TestServer, repository: &str, digest: &Digest) -> String {
         server.settled().await;
     }
     reply.cache_status().to_owned()
-}
-
-async fn edit(server: &TestServer, edit: impl FnOnce(String) -> String) {
-    let file = server.config().join("policy.yaml");
-    let text = edit(std::fs::read_to_string(&file).unwrap());
-    std::fs::write(file, &text).unwrap();
-    let hash = crds::policy::Policy::parse(&text).unwrap().hash();
-    eventually("the edit is in force", || async {
-        server.configz().await["policyHash"] == hash.as_str()
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

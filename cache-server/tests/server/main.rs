@@ -12,6 +12,7 @@ mod support;
 mod bad_days;
 mod capacity;
 mod credentials;
+mod edits;
 mod faults;
 mod identities;
 mod large;

@@ -35,6 +35,18 @@ pub fn content(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// Edits the policy, and waits until it is in force.
+pub async fn edit(server: &TestServer, edit: impl FnOnce(String) -> String) {
+    let file = server.config().join("policy.yaml");
+    let text = edit(std::fs::read_to_string(&file).unwrap());
+    std::fs::write(file, &text).unwrap();
+    let hash = crds::policy::Policy::parse(&text).unwrap().hash();
+    eventually("the edit is in force", || async {
+        server.configz().await["policyHash"] == hash.as_str()
+    })
+    .await;
+}
+
 /// Waits for what comes without a signal, such as a file that is noticed. Fails after ten seconds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
     for _ in 0..2000 {
