@@ -18,6 +18,7 @@ mod identities;
 mod large;
 mod lifecycle;
 mod limits;
+mod offline;
 mod operations;
 mod policy;
 mod process;

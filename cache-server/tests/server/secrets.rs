@@ -1,23 +1,9 @@
 //! What the program writes while it shows credentials: nothing of them, however much it is asked to say.
 
-use std::fs::File;
-use std::process::{Child, Command, Stdio};
-
-use crate::support::{FakeCloud, FakeUpstream, eventually};
-
-/// Killed when the test ends, whatever its end.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::support::{FakeCloud, FakeUpstream, Program};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_line_has_a_secret_in_it() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let [basic, token, cloud] = [
         FakeUpstream::start().await,
         FakeUpstream::start().await,
@@ -59,50 +45,26 @@ async fn no_log_line_has_a_secret_in_it() {
         ),
         amazon.endpoint,
     );
-    // Not in the watched directory: each line would be an event that makes another line.
-    let logs = tempfile::tempdir().unwrap();
-    let log = logs.path().join("log");
-    let program = Command::new(env!("CARGO_BIN_EXE_cache-server"))
-        .args(["run", "--config", &write("config.yaml", &config)])
-        .env("RUST_LOG", "trace")
-        .stderr(Stdio::from(File::create(&log).unwrap()))
-        .spawn()
-        .map(Program)
-        .unwrap();
-    let address = || {
-        let text = std::fs::read_to_string(&log).unwrap();
-        text.lines().find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            line["data_address"].as_str().map(str::to_owned)
-        })
-    };
-    eventually("the program serves", || async { address().is_some() }).await;
-    let base = format!("http://{}", address().unwrap());
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
-        .unwrap();
+    let path = std::path::PathBuf::from(write("config.yaml", &config));
+    let program = Program::start(&path, "trace").await;
     for (host, repository, status) in [
         ("b.test", "team/a", 200),
         ("t.test", "team/a", 200),
         ("c.test", "team/a", 200),
         ("b.test", "team/b", 404),
     ] {
-        let url = format!("{base}/v2/{repository}/manifests/v1?ns={host}");
-        assert_eq!(client.get(url).send().await.unwrap().status(), status);
+        let url = format!("/v2/{repository}/manifests/v1?ns={host}");
+        assert_eq!(program.get(&url).await.status(), status);
     }
     token.protect(|protection| protection.identity = None);
-    let url = format!("{base}/v2/team/c/manifests/v1?ns=t.test");
-    let reply = client.get(url).send().await.unwrap();
+    let reply = program.get("/v2/team/c/manifests/v1?ns=t.test").await;
     assert_eq!(reply.status(), 503);
     let reply = reply.text().await.unwrap();
     assert!(
         reply.contains("failed to sign in at t.test for team/c"),
         "{reply}"
     );
-    drop(program);
-    let text = reply + &std::fs::read_to_string(&log).unwrap();
+    let text = reply + &program.log();
     assert!(text.contains("TRACE"));
     // The password as it is, and as it stands in the header; and what was given for the identity token.
     for secret in [
