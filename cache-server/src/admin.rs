@@ -1,6 +1,7 @@
 //! The admin port: health, metrics, what is in force and what is stored. Keep it away from clients.
 
 mod store;
+mod warm;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,7 +41,9 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/configz", get(configz))
         .route("/v1/ls", get(store::list))
         .route("/v1/purge", post(store::purge))
-        .with_state(admin)
+        .with_state(admin.clone())
+        .route("/v1/warm", post(warm::warm))
+        .with_state((admin, warm::places()))
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {

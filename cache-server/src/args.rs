@@ -39,6 +39,19 @@ pub enum Command {
         #[arg(long, default_value = "")]
         prefix: String,
     },
+    /// Have a running server fetch images before they are asked for. Ends with 1 if something of them could not be fetched.
+    Warm {
+        #[command(flatten)]
+        remote: Remote,
+        /// `docker.io/library/alpine:3.20`, or with `@` and a digest.
+        images: Vec<String>,
+        /// File with more images, one a line; platforms may stand behind each.
+        #[arg(long, value_name = "LIST")]
+        file: Option<PathBuf>,
+        /// Only for it, of images for several: `linux/amd64`. May be repeated; without it, for all.
+        #[arg(long = "platform", value_name = "PLATFORM")]
+        platforms: Vec<String>,
+    },
     /// Take an image out of a running server's store, with what no other image needs.
     Purge {
         #[command(flatten)]

@@ -26,6 +26,7 @@ pub mod tag;
 mod transfer;
 mod turns;
 pub mod verified;
+pub mod warm;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

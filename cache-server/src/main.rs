@@ -19,6 +19,18 @@ fn main() -> ExitCode {
         Some(Command::Ls { remote: to, prefix }) => {
             call(remote::list(&to.server, &to.token_file, &prefix))
         }
+        Some(Command::Warm {
+            remote: to,
+            images,
+            file,
+            platforms,
+        }) => call(remote::warm(
+            &to.server,
+            &to.token_file,
+            &images,
+            file.as_deref(),
+            &platforms,
+        )),
         Some(Command::Purge { remote: to, image }) => {
             call(remote::purge(&to.server, &to.token_file, &image))
         }

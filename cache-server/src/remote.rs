@@ -1,4 +1,6 @@
-//! `cache-server ls` and `purge`: calls of a running server's admin port.
+//! `cache-server ls`, `purge` and `warm`: calls of a running server's admin port.
+
+mod warm;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -6,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::json;
+
+pub use warm::warm;
 
 /// Prints what is stored, one JSON object a line.
 pub async fn list(server: &str, token_file: &Path, prefix: &str) -> anyhow::Result<()> {

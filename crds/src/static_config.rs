@@ -32,7 +32,7 @@ pub struct StaticConfig {
     /// Time in which all stored content is compared with its digests once, slowly. Default 7d; 0s: never.
     #[serde(skip_serializing_if = "is_scrub_interval")]
     pub scrub_interval: Duration,
-    /// File with the token that `ls` and `purge` on the admin port need. Default: nobody may use them.
+    /// File with the token that `ls`, `purge` and `warm` on the admin port need. Default: nobody may use them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token_file: Option<PathBuf>,
 }

@@ -9,16 +9,15 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use crds::values::RegistryHost;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::Admin;
-use crate::cache::purge::Listed;
 use crate::oci::{Digest, Reference, Repository, Tag};
 
 /// Lines on their way; a slow client slows the walk down.
-const WAITING: usize = 64;
+pub(super) const WAITING: usize = 64;
 
 /// What is to be taken out: one of `tag` and `digest`.
 #[derive(Debug, Deserialize)]
@@ -30,7 +29,7 @@ pub(super) struct PurgeRequest {
     digest: Option<String>,
 }
 
-type Refusal = (StatusCode, String);
+pub(super) type Refusal = (StatusCode, String);
 
 /// `GET /v1/ls?prefix=docker.io/library`: one JSON object a line.
 pub(super) async fn list(
@@ -53,12 +52,7 @@ pub(super) async fn list(
             tracing::error!(%error, "failed to list what is stored");
         }
     });
-    let lines = futures::stream::unfold(receiver, |mut receiver| async move {
-        let line = receiver.recv().await?;
-        Some((json_line(&line), receiver))
-    });
-    let head = [(CONTENT_TYPE, "application/x-ndjson")];
-    Ok((head, Body::from_stream(lines)).into_response())
+    Ok(lines(receiver))
 }
 
 /// `POST /v1/purge`: what was taken out.
@@ -68,20 +62,11 @@ pub(super) async fn purge(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     check_token(&admin, &headers).await?;
-    let bad = |text: String| (StatusCode::BAD_REQUEST, format!("{text}\n"));
     let request: PurgeRequest = serde_json::from_slice(&body)
-        .map_err(|error| bad(format!("failed to read the request: {error}")))?;
+        .map_err(|error| bad(&format!("failed to read the request: {error}")))?;
     let repository = Repository::parse(&request.repository)
-        .ok_or_else(|| bad(format!("{:?} is not a repository", request.repository)))?;
-    let reference = match (request.tag, request.digest) {
-        (Some(tag), None) => Tag::parse(&tag)
-            .map(Reference::Tag)
-            .ok_or_else(|| bad(format!("{tag:?} is not a tag")))?,
-        (None, Some(digest)) => Digest::parse(&digest)
-            .map(Reference::Digest)
-            .map_err(|error| bad(error.to_string()))?,
-        _ => return Err(bad("write either tag or digest".to_owned())),
-    };
+        .ok_or_else(|| bad(&format!("{:?} is not a repository", request.repository)))?;
+    let reference = reference(request.tag, request.digest)?;
     let purged = admin
         .cache
         .purge(&request.upstream, &repository, &reference)
@@ -92,7 +77,23 @@ pub(super) async fn purge(
     }
 }
 
-async fn check_token(admin: &Admin, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn bad(text: &str) -> Refusal {
+    (StatusCode::BAD_REQUEST, format!("{text}\n"))
+}
+
+pub(super) fn reference(tag: Option<String>, digest: Option<String>) -> Result<Reference, Refusal> {
+    match (tag, digest) {
+        (Some(tag), None) => Tag::parse(&tag)
+            .map(Reference::Tag)
+            .ok_or_else(|| bad(&format!("{tag:?} is not a tag"))),
+        (None, Some(digest)) => Digest::parse(&digest)
+            .map(Reference::Digest)
+            .map_err(|error| bad(&error.to_string())),
+        _ => Err(bad("write either tag or digest")),
+    }
+}
+
+pub(super) async fn check_token(admin: &Admin, headers: &HeaderMap) -> Result<(), Refusal> {
     let refuse = |text: &str| Err((StatusCode::FORBIDDEN, format!("{text}\n")));
     let Some(path) = admin.token_file.clone() else {
         return refuse(
@@ -118,7 +119,17 @@ async fn check_token(admin: &Admin, headers: &HeaderMap) -> Result<(), Refusal> 
     )
 }
 
-fn json_line(line: &Listed) -> Result<Bytes, serde_json::Error> {
+/// What comes, one JSON object a line.
+pub(super) fn lines<T: Serialize + Send + 'static>(receiver: mpsc::Receiver<T>) -> Response {
+    let lines = futures::stream::unfold(receiver, |mut receiver| async move {
+        let line = receiver.recv().await?;
+        Some((json_line(&line), receiver))
+    });
+    let head = [(CONTENT_TYPE, "application/x-ndjson")];
+    (head, Body::from_stream(lines)).into_response()
+}
+
+fn json_line(line: &impl Serialize) -> Result<Bytes, serde_json::Error> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     Ok(text.into())

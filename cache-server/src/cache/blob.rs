@@ -79,7 +79,7 @@ impl Cache {
         self.pass_blob(&origin, request, CacheOutcome::Bypass).await
     }
 
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         origin: &Origin,
         digest: &Digest,
@@ -122,7 +122,7 @@ impl Cache {
     }
 
     /// Asks the upstream whether the repository has the blob, and writes it down.
-    async fn confirm(&self, origin: &Origin, digest: &Digest) -> Result<(), Error> {
+    pub(super) async fn confirm(&self, origin: &Origin, digest: &Digest) -> Result<(), Error> {
         origin
             .upstream
             .head_blob(&origin.repository, digest)
@@ -275,7 +275,7 @@ impl Cache {
         }
     }
 
-    fn remembered_failure(&self, origin: &Origin, digest: &Digest) -> Option<Error> {
+    pub(super) fn remembered_failure(&self, origin: &Origin, digest: &Digest) -> Option<Error> {
         self.0.negative.get(
             &key(origin, digest),
             self.0.clock.now(),

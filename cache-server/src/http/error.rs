@@ -142,8 +142,8 @@ impl Failure {
             pause.clamp(1, LONGEST_RETRY_AFTER)
         });
         Self {
-            size,
             retry_after,
+            size,
             ..Self::new(status, code, outcome, error.to_string())
         }
     }

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{FakeUpstream, HOST, TestServer, content};
+use cache_server::oci::{Digest, media_type};
+
+use crate::support::{FakeUpstream, Fault, Gate, HOST, Image, TestServer, content, eventually};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
 
@@ -111,4 +113,192 @@ async fn a_purged_image_goes_with_what_no_other_needs() {
     assert!(server.has_blob(&two.layers[0]));
     let nonsense = run(&server, &token, &["purge", "r.test/B:v1"]).await;
     assert_eq!(nonsense.status.code(), Some(1));
+}
+
+/// An index of two images for two platforms, as its upstream has it under that tag.
+fn index(upstream: &FakeUpstream, tag: &str) -> (Digest, [Image; 2]) {
+    let base = content(5000, 1);
+    let images = [("amd64", 2), ("arm64", 3)].map(|(architecture, seed)| {
+        upstream.image(
+            "a/multi",
+            architecture,
+            &[base.clone(), content(6000, seed)],
+        )
+    });
+    let manifests: Vec<_> = ["amd64", "arm64"]
+        .iter()
+        .zip(&images)
+        .map(|(architecture, image)| {
+            serde_json::json!({"mediaType": media_type::OCI_MANIFEST, "digest": image.digest, "size": image.manifest.len(), "platform": {"os": "linux", "architecture": architecture}})
+        })
+        .collect();
+    let text = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests});
+    let digest = upstream.manifest("a/multi", tag, media_type::OCI_INDEX, text.to_string());
+    (digest, images)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warmed_image_is_served_without_the_upstream_and_warmed_again_for_nothing() {
+    let upstream = FakeUpstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    let server = start(&upstream, &token).await;
+    let (digest, images) = index(&upstream, "v1");
+    let arguments = ["warm", "--platform", "linux/amd64", "r.test/a/multi:v1"];
+    let output = run(&server, &token, &arguments).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        text(&output.stdout),
+        "r.test/a/multi:v1: 3 contents, 1 MiB: 3 fetched, 0 there already\n"
+    );
+    // No terminal, no bar.
+    assert_eq!(text(&output.stderr), "");
+    assert!(!server.has_blob(&images[1].digest) && !server.has_blob(&images[1].layers[1]));
+
+    // The rest, from a list; what is there is not fetched again.
+    upstream.forget();
+    let list = directory.path().join("list");
+    std::fs::write(&list, "# ours\nr.test/a/multi:v1\n").unwrap();
+    let list = list.display().to_string();
+    let output = run(&server, &token, &["warm", "--file", &list]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("5 contents, 1 MiB: 2 fetched, 3 there already"));
+    assert_eq!(upstream.count("GET "), 3);
+
+    upstream.stop().await;
+    for image in &images {
+        let manifest = format!("/v2/a/multi/manifests/{}", image.digest);
+        assert_eq!(server.get(&manifest).await.content(), &image.manifest[..]);
+        for layer in image.layers.iter().chain([&image.config]) {
+            let reply = server.get(&format!("/v2/a/multi/blobs/{layer}")).await;
+            assert_eq!(reply.cache_status(), "larder; hit");
+        }
+    }
+    let reply = server.get("/v2/a/multi/manifests/v1").await;
+    assert_eq!(reply.header("docker-content-digest"), digest.to_string());
+    let again = format!("r.test/a/multi@{digest}");
+    let output = run(&server, &token, &["warm", &again]).await;
+    assert!(
+        text(&output.stdout).contains("0 fetched, 5 there already"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_warmed_is_named_and_the_rest_is_there() {
+    let upstream = FakeUpstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    let path = token.clone();
+    let rules = "rules:\n- {name: deny, repositories: [denied], action: Deny}\n- {name: pass, repositories: [passed], action: Forward}\n";
+    let server = TestServer::builder()
+        .upstream(HOST, &upstream)
+        .tail(rules)
+        .tune(|options| options.static_config.admin_token_file = Some(path))
+        .start()
+        .await;
+    for repository in ["denied", "passed"] {
+        upstream.image(repository, "v1", &[]);
+    }
+    let image = upstream.image("good", "v1", &[content(100, 1), content(200, 2)]);
+    upstream.image("half", "v1", &[content(300, 3), content(400, 4)]);
+    let lost = crate::support::digest(&content(300, 3));
+    upstream.fault(format!("half/blobs/{lost}"), Fault::Status(404), 9);
+    index(&upstream, "v1");
+    let arguments = [
+        "warm",
+        "--platform",
+        "linux/s390x",
+        "r.test/denied:v1",
+        "r.test/passed:v1",
+        "r.test/missing:v1",
+        "other.test/a:v1",
+        "r.test/half:v1",
+        "r.test/a/multi:v1",
+        "r.test/good:v1",
+    ];
+    let output = run(&server, &token, &arguments).await;
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr).replace(&lost.to_string(), "<digest>");
+    insta::assert_snapshot!(error);
+    assert!(text(&output.stdout).contains("r.test/good:v1: 3 contents"));
+    assert!(image.layers.iter().all(|layer| server.has_blob(layer)));
+    let half = crate::support::digest(&content(400, 4));
+    assert!(server.has_blob(&half));
+    assert_eq!(upstream.count("denied") + upstream.count("passed"), 0);
+    for wrong in [
+        &["warm"][..],
+        &["warm", "alpine"],
+        &["warm", "--file", "/nowhere"],
+    ] {
+        assert_eq!(run(&server, &token, wrong).await.status.code(), Some(1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warming_stops_when_nobody_listens_any_more() {
+    let upstream = FakeUpstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    let server = start(&upstream, &token).await;
+    let layers: Vec<_> = (0..9).map(|seed| content(50_000, seed)).collect();
+    upstream.image("a", "v1", &layers);
+    upstream.image("b", "v1", &[]);
+    upstream.image("c", "v1", &[]);
+    let (gate, other) = (Gate::closed(), Gate::closed());
+    upstream.fault("c/blobs/", Fault::Gated(other), 9);
+    upstream.fault("/blobs/", Fault::Gated(gate.clone()), 99);
+    let call = |token: &str, repositories: &[&str]| {
+        let images: Vec<_> = repositories
+            .iter()
+            .map(|name| serde_json::json!({"upstream": HOST, "repository": name, "tag": "v1"}))
+            .collect();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+        let request = client
+            .build()
+            .unwrap()
+            .post(format!("{}/v1/warm", server.admin_url()))
+            .bearer_auth(token)
+            .json(&serde_json::json!({"images": images}));
+        async { request.send().await.unwrap() }
+    };
+    assert_eq!(call("guess", &["a"]).await.status(), 403);
+    let mut one = call("secret", &["a", "b"]).await;
+    let mut two = call("secret", &["a", "b"]).await;
+    for response in [&mut one, &mut two] {
+        let planned = text(&response.chunk().await.unwrap().unwrap());
+        let expected = r#"{"event":"planned","image":"r.test/a:v1","contents":10,"#;
+        assert!(planned.starts_with(expected), "{planned}");
+    }
+    assert_eq!(call("secret", &[]).await.status(), 429);
+    // Four at once, whoever asks.
+    eventually("four come", || async { upstream.count("/blobs/") == 4 }).await;
+    drop((one, two));
+    // Both are over when a third one runs and there is a place for a fourth one.
+    let third = std::sync::Mutex::new(None);
+    eventually("a third one begins", || async {
+        let response = call("secret", &["c"]).await;
+        let has_begun = response.status() == 200;
+        *third.lock().unwrap() = Some(response);
+        has_begun
+    })
+    .await;
+    eventually("there is a place for a fourth one", || async {
+        call("secret", &[]).await.status() == 200
+    })
+    .await;
+    gate.open_for_good();
+    eventually("what ran comes to its end", || async {
+        server.metric("larder_fills_running").await == 1
+    })
+    .await;
+    assert_eq!(upstream.count("/v2/a/blobs/"), 4);
+    assert_eq!(upstream.count("/v2/b/"), 0);
 }
