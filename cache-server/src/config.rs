@@ -175,12 +175,9 @@ impl LoadedPolicy {
 
 fn combined(path: &Path) -> Result<Combined, Error> {
     let text = read(path)?.unwrap_or_default();
-    let nothing = text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    serde_saphyr::from_str(if nothing { "{}" } else { &text }).map_err(|error| Error::File {
+    policy::yaml(&text).map_err(|message| Error::File {
         path: path.to_owned(),
-        message: error.to_string(),
+        message,
     })
 }
 

@@ -173,11 +173,16 @@ fn format() -> u32 {
     FORMAT
 }
 
-pub(crate) fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+/// Reads YAML; an empty text is an empty mapping. Errors have the place and the line that they are about.
+pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let nothing = text
         .lines()
         .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    serde_saphyr::from_str(if nothing { "{}" } else { text }).map_err(|error| error.to_string())
+    serde_saphyr::from_str(if nothing { "{}" } else { text }).map_err(|error| {
+        // Advice for programmers, which is none for those who wrote the file.
+        let advice = ", set DuplicateKeyPolicy in Options if acceptable";
+        error.to_string().replace(advice, "")
+    })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

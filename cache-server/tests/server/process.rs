@@ -53,6 +53,66 @@ fn check_says_what_is_wrong_and_where() {
 }
 
 #[test]
+fn what_check_says_of_one_file_names_line_and_field() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yaml");
+    let upstreams = "policy:\n  upstreams:\n  - host: docker.io\n";
+    let said: Vec<_> = [
+        ("duplicate key", format!("{upstreams}    host: quay.io\n")),
+        ("duplicate section", format!("{upstreams}policy: {{}}\n")),
+        ("unknown section", "server: {}\nrules: []\n".to_owned()),
+        (
+            "unknown field",
+            format!("{upstreams}    endpoint: https://a\n"),
+        ),
+        (
+            "number for a list",
+            format!("{upstreams}    endpoints: 7\n"),
+        ),
+        (
+            "text for a number",
+            format!("{upstreams}    limits: {{concurrency: many}}\n"),
+        ),
+        ("list for a text", "server:\n  store: [a]\n".to_owned()),
+        (
+            "bad address",
+            "server:\n  dataListen: localhost\n".to_owned(),
+        ),
+        (
+            "bad duration",
+            format!("{upstreams}  freshness: {{refreshAfter: 5 minutes}}\n"),
+        ),
+        (
+            "bad host",
+            "policy:\n  upstreams:\n  - host: https://docker.io\n".to_owned(),
+        ),
+        ("bad action", format!("{upstreams}  defaultAction: Drop\n")),
+        (
+            "missing field",
+            "policy:\n  upstreams:\n  - endpoints: []\n".to_owned(),
+        ),
+        ("tabs", "policy:\n\tupstreams: []\n".to_owned()),
+        ("unclosed", "policy: {upstreams: [\n".to_owned()),
+        ("no upstream", "policy: {upstreams: []}\n".to_owned()),
+        (
+            "missing file",
+            format!("{upstreams}    caFile: /nowhere/ca.pem\n"),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, text)| {
+        std::fs::write(&file, text).unwrap();
+        let output = check(&file);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        let error = error.replace(file.to_str().unwrap(), "<file>");
+        format!("== {name}\n{error}")
+    })
+    .collect();
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
 fn a_broken_static_file_refuses_to_start() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("static.yaml"), "stroe: /data\n").unwrap();

@@ -35,7 +35,8 @@ impl RegistryHost {
             Some((name, port)) => (name, Some(port)),
             None => (text, None),
         };
-        if name.is_empty() || name.len() > 253 || !name.split('.').all(is_label) {
+        let has_path = text.contains('/');
+        if has_path || name.is_empty() || name.len() > 253 || !name.split('.').all(is_label) {
             return Err(invalid(
                 "write a lower-case DNS name or IPv4 address with an optional port, like docker.io or 10.0.0.5:5000, without a scheme or path",
             ));
