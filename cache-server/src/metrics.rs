@@ -1,5 +1,7 @@
 //! All metrics of the server, in one registry. Leaf.
 
+use std::cell::RefCell;
+
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -9,6 +11,7 @@ use prometheus::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    descriptions: Vec<Description>,
     pub requests: IntCounterVec,
     pub response_bytes: IntCounterVec,
     pub upstream_bytes: IntCounterVec,
@@ -44,14 +47,25 @@ pub struct Metrics {
     pub sendfile_read_aheads: IntCounter,
 }
 
+/// What is said of a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    pub labels: Vec<String>,
+    pub help: String,
+}
+
 impl Metrics {
     /// Metrics at zero.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let of = Family {
             registry: &registry,
+            descriptions: RefCell::default(),
         };
-        Ok(Self {
+        let metrics = Self {
             requests: of.counters("requests_total", "Requests on the data port, by kind and by what was done.", &["kind", "outcome"])?,
             response_bytes: of.counters("response_bytes_total", "Bytes of bodies sent to clients, by upstream and by where they came from: cache or upstream.", &["upstream", "source"])?,
             upstream_bytes: of.counters("upstream_bytes_total", "Bytes of bodies received from upstreams.", &["upstream"])?,
@@ -85,8 +99,18 @@ impl Metrics {
             connections: of.gauge("connections", "Open connections on the data port.")?,
             sendfile_guard_failures: of.counter("sendfile_guard_failures_total", "Connections closed because something else than the file to be sent was about to be written. Each is a bug.")?,
             sendfile_read_aheads: of.counter("sendfile_read_aheads_total", "Parts of stored files that were not in memory, and were read by a thread that may wait for the disk.")?,
-            registry,
+            descriptions: Vec::new(),
+            registry: registry.clone(),
+        };
+        Ok(Self {
+            descriptions: of.descriptions.into_inner(),
+            ..metrics
         })
+    }
+
+    /// All metrics, those without a value yet too.
+    pub fn descriptions(&self) -> &[Description] {
+        &self.descriptions
     }
 
     /// The page in Prometheus' text format.
@@ -110,19 +134,28 @@ impl Metrics {
 /// Makes metrics of the family `larder_`.
 struct Family<'a> {
     registry: &'a Registry,
+    descriptions: RefCell<Vec<Description>>,
 }
 
 impl Family<'_> {
     fn add<M: prometheus::core::Collector + Clone + 'static>(
         &self,
+        kind: &'static str,
         metric: M,
     ) -> Result<M, prometheus::Error> {
+        let described = metric.desc().into_iter().map(|one| Description {
+            name: one.fq_name.clone(),
+            kind,
+            labels: one.variable_labels.clone(),
+            help: one.help.clone(),
+        });
+        self.descriptions.borrow_mut().extend(described);
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.add(IntCounter::with_opts(options(name, help))?)
+        self.add("counter", IntCounter::with_opts(options(name, help))?)
     }
 
     fn counters(
@@ -131,11 +164,11 @@ impl Family<'_> {
         help: &str,
         labels: &[&str],
     ) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(options(name, help), labels)?)
+        self.add("counter", IntCounterVec::new(options(name, help), labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.add(IntGauge::with_opts(options(name, help))?)
+        self.add("gauge", IntGauge::with_opts(options(name, help))?)
     }
 
     fn gauges(
@@ -144,11 +177,11 @@ impl Family<'_> {
         help: &str,
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(options(name, help), labels)?)
+        self.add("gauge", IntGaugeVec::new(options(name, help), labels)?)
     }
 
     fn real(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        self.add(Gauge::with_opts(options(name, help))?)
+        self.add("gauge", Gauge::with_opts(options(name, help))?)
     }
 
     /// From minutes to months.
@@ -166,7 +199,7 @@ impl Family<'_> {
                 2_592_000.0,
                 7_776_000.0,
             ]);
-        self.add(Histogram::with_opts(options)?)
+        self.add("histogram", Histogram::with_opts(options)?)
     }
 
     fn histogram(
@@ -181,10 +214,41 @@ impl Family<'_> {
                 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
                 10.0, 30.0,
             ]);
-        self.add(HistogramVec::new(options, labels)?)
+        self.add("histogram", HistogramVec::new(options, labels)?)
     }
 }
 
 fn options(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("larder")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The page for people. It is written where snapshots are: by `INSTA_UPDATE=always cargo test -p cache-server`.
+    #[test]
+    fn the_reference_lists_every_metric() {
+        let mut page = "<!-- Written by a test of `cache-server/src/metrics.rs`. Do not edit. -->\n\n# Metrics of the cache server\n\nOn the admin port, at `/metrics`. A hit ratio, and the bytes that were not fetched:\n\n```promql\nsum(rate(larder_requests_total{outcome=~\"hit|stale|revalidated|joined\"}[5m])) / sum(rate(larder_requests_total{kind!=\"other\"}[5m]))\nsum(larder_response_bytes_total) - sum(larder_upstream_bytes_total)\n```\n\n| metric | type | labels | what it says |\n|---|---|---|---|\n".to_owned();
+        let metrics = Metrics::new().unwrap();
+        for one in metrics.descriptions() {
+            assert!(one.help.ends_with('.') && one.help.len() > 20, "{one:?}");
+            let labels: Vec<_> = one.labels.iter().map(|name| format!("`{name}`")).collect();
+            let (name, kind, labels, help) = (&one.name, one.kind, labels.join(", "), &one.help);
+            let _ = writeln!(page, "| `{name}` | {kind} | {labels} | {help} |");
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/metrics.md");
+        if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            written == page,
+            "{} is not what the metrics say; run with INSTA_UPDATE=always",
+            path.display()
+        );
+    }
 }

@@ -18,6 +18,7 @@ mod identities;
 mod large;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod offline;
 mod operations;
 mod policy;
