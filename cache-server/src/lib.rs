@@ -29,4 +29,5 @@ pub mod fsck;
 pub mod metrics;
 pub mod reload;
 pub mod remote;
+pub mod spans;
 pub mod telemetry;

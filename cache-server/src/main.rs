@@ -83,13 +83,13 @@ fn call(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 fn serve(path: Option<&Path>) -> anyhow::Result<()> {
     let location = Location::new(path)?;
     let config = location.static_config()?;
-    telemetry::start(config.log_format);
     // Fails if one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| anyhow!("failed to start the runtime: {error}"))?;
+    let telemetry = telemetry::start(&config, runtime.handle());
     let ended = runtime.block_on(async {
         let listen =
             |kind| signal(kind).map_err(|error| anyhow!("failed to listen for signals: {error}"));
@@ -105,6 +105,7 @@ fn serve(path: Option<&Path>) -> anyhow::Result<()> {
         app.finished().await;
         anyhow::Ok(())
     });
+    telemetry.end();
     // What still blocks on the disk is not waited for: it is nothing that a start would not repair.
     runtime.shutdown_background();
     ended

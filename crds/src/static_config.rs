@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::values::Duration;
+use crate::values::{Duration, Endpoint, Ratio};
 
 /// The version of the file's format that this build reads and writes.
 pub const FORMAT: u32 = 1;
@@ -35,6 +35,24 @@ pub struct StaticConfig {
     /// File with the token that `ls`, `purge` and `warm` on the admin port need. Default: nobody may use them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token_file: Option<PathBuf>,
+    /// Where traces are sent. Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+}
+
+/// Traces of requests, fills and what upstreams are asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tracing {
+    /// A collector that takes OTLP over HTTP: `http://collector.monitoring:4318`.
+    pub endpoint: Endpoint,
+    /// Part of the requests that are traced. Default 1: all.
+    #[serde(default = "all")]
+    pub sample_ratio: Ratio,
+}
+
+fn all() -> Ratio {
+    Ratio::ALL
 }
 
 const SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
@@ -69,6 +87,7 @@ impl Default for StaticConfig {
             access_log: true,
             scrub_interval: SCRUB_INTERVAL,
             admin_token_file: None,
+            tracing: None,
         }
     }
 }
@@ -153,6 +172,10 @@ mod tests {
     fn errors_say_what_and_where() {
         let message = |text| StaticConfig::parse(text).unwrap_err().to_string();
         insta::assert_snapshot!(message("format: 1\nstroe: /data\n"));
+        insta::assert_snapshot!(
+            "no ratio",
+            message("tracing: {endpoint: 'http://a:4318', sampleRatio: 7}\n")
+        );
         insta::assert_snapshot!(message("format: 2\n"));
         insta::assert_snapshot!(message("dataListen: 0.0.0.0:1\nadminListen: 0.0.0.0:1\n"));
     }

@@ -4,6 +4,7 @@ mod byte_size;
 mod duration;
 mod endpoint;
 mod glob;
+mod ratio;
 mod registry_host;
 mod repository_prefix;
 
@@ -11,6 +12,7 @@ pub use byte_size::ByteSize;
 pub use duration::Duration;
 pub use endpoint::Endpoint;
 pub use glob::{RepositoryGlob, TagGlob};
+pub use ratio::Ratio;
 pub use registry_host::RegistryHost;
 pub use repository_prefix::RepositoryPrefix;
 

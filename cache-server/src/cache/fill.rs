@@ -5,12 +5,14 @@ use std::fs::File;
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
+use tracing::{Instrument as _, Span};
 
 use super::segments::Segments;
 use super::transfer::{Stopped, transfer};
 use super::writer::{self, WriteError};
 use super::{Cache, Error, Origin};
 use crate::oci::Digest;
+use crate::spans;
 use crate::storage::{self, TemporaryBlob};
 use crate::upstream::{BlobStream, Place};
 
@@ -119,9 +121,10 @@ impl Cache {
             cache: self.clone(),
             digest: digest.clone(),
         };
-        self.0
-            .tasks
-            .spawn(run(registration, origin.clone(), sender));
+        let repository = origin.repository.as_str();
+        let span = spans::fill(origin.host().as_str(), repository, digest);
+        let filling = run(registration, origin.clone(), sender).instrument(span);
+        self.0.tasks.spawn(filling);
         (fill, true)
     }
 
@@ -164,6 +167,7 @@ async fn run(registration: Registration, origin: Origin, progress: watch::Sender
         End::Failed(_) => "store",
     };
     cache.0.metrics.fills.with_label_values(&[result]).inc();
+    Span::current().record("larder.outcome", result);
     // Removed before it is told: who comes later finds the stored blob, or tries anew.
     drop(registration);
     progress.send_modify(|progress| progress.end = Some(end));

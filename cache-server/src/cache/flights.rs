@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::spans;
 
 /// Running questions by key.
 #[derive(Debug)]
@@ -64,8 +67,9 @@ where
             key: key.clone(),
         };
         let question = start();
+        let span = spans::question();
         tasks.spawn(async move {
-            let answer = question.await;
+            let answer = question.instrument(span).await;
             // Removed before it is told: who comes later asks anew.
             drop(landing);
             let _ = sender.send(Some(answer));

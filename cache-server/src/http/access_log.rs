@@ -10,6 +10,7 @@ use std::time::Instant;
 use bytes::Buf;
 use http::Method;
 use http_body::{Frame, SizeHint};
+use tracing::Span;
 
 use super::body::{Body, Error};
 use super::route::RegistryRequest;
@@ -26,6 +27,8 @@ pub struct Record {
     pub request: Option<RegistryRequest>,
     pub status: u16,
     pub outcome: CacheOutcome,
+    /// Ends with the body.
+    pub span: Span,
 }
 
 /// A body that is watched.
@@ -144,6 +147,7 @@ impl Drop for Observation {
                 .with_label_values(&[name.upstream.as_str(), source])
                 .inc_by(sent);
         }
+        self.end_span(sent);
         if self.log {
             let left = *self.given.get_mut() > sent;
             self.say(sent, left);
@@ -152,6 +156,25 @@ impl Drop for Observation {
 }
 
 impl Observation {
+    fn end_span(&self, sent: u64) {
+        let record = &self.record;
+        let span = &record.span;
+        if span.is_disabled() {
+            return;
+        }
+        let request = record.request.as_ref();
+        span.record("larder.kind", kind(request));
+        span.record("larder.outcome", record.outcome.as_str());
+        span.record("larder.bytes", sent);
+        span.record("http.response.status_code", record.status);
+        if let Some(name) = request.and_then(RegistryRequest::name) {
+            span.record("larder.upstream", name.upstream.as_str());
+            span.record("larder.repository", name.repository.as_str());
+        }
+        let reference = request.map(RegistryRequest::reference).unwrap_or_default();
+        span.record("larder.reference", reference);
+    }
+
     fn say(&self, sent: u64, left: bool) {
         let Record {
             started,
@@ -159,6 +182,7 @@ impl Observation {
             request,
             status,
             outcome,
+            span: _,
         } = &self.record;
         let request = request.as_ref();
         let kind = kind(request);

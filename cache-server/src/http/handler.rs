@@ -8,6 +8,7 @@ use http::header::{
     CONTENT_LENGTH, ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use tracing::Instrument as _;
 
 use super::access_log::{Observed, Record};
 use super::body::Body;
@@ -23,6 +24,7 @@ use crate::cache::list::ListRequest;
 use crate::cache::manifest::ManifestRequest;
 use crate::cache::{self, ByteRange, Cache, CacheOutcome};
 use crate::metrics::Metrics;
+use crate::spans;
 
 /// Answers requests. One for all connections.
 #[derive(Debug)]
@@ -51,8 +53,10 @@ impl Handler {
             request: None,
             status: 0,
             outcome: CacheOutcome::Invalid,
+            span: spans::request(parts.method.as_str()),
         };
-        let reply = self.reply(&parts, &mut record).await;
+        let span = record.span.clone();
+        let reply = self.reply(&parts, &mut record).instrument(span).await;
         record.status = reply.head.status.as_u16();
         record.outcome = reply.outcome;
         let body = Body::new(reply.content, reply.length, &self.buffers, slot);

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
+use tracing::Instrument as _;
 
 use super::client::Upstream;
 use super::trust::Reach;
 use super::{Error, inward, rate_limit, reason};
+use crate::spans;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -81,14 +83,18 @@ impl Upstream {
                 .with_label_values(&labels)
                 .inc();
         };
-        match tokio::time::timeout(self.timeouts.header, request.send()).await {
+        let span = spans::upstream(sent.method.as_str(), &name, sent.url);
+        let sending = request.send().instrument(span.clone());
+        match tokio::time::timeout(self.timeouts.header, sending).await {
             Ok(Ok(response)) => {
                 count(response.status().as_str());
+                span.record("http.response.status_code", response.status().as_u16());
                 Ok(response)
             }
             Ok(Err(error)) if inward::is_refusal(&error) => Err(Failed::Inward),
             Ok(Err(error)) => {
                 count("error");
+                span.record("error.type", "error");
                 Err(Failed::Broken {
                     repeatable: !error.is_connect() && !error.is_timeout() && error.is_request(),
                     reason: reason(error),
@@ -96,6 +102,7 @@ impl Upstream {
             }
             Err(_) => {
                 count("timeout");
+                span.record("error.type", "timeout");
                 Err(Failed::Silent)
             }
         }

@@ -30,4 +30,5 @@ mod routing;
 mod secrets;
 mod sendfile;
 mod tags;
+mod tracing;
 mod upstreams;

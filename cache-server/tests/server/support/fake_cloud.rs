@@ -20,7 +20,9 @@ pub struct Seen {
     /// `METHOD /path`
     pub line: String,
     pub headers: HeaderMap,
+    /// As text, as far as it is text.
     pub body: String,
+    pub bytes: Bytes,
 }
 
 impl Seen {
@@ -59,11 +61,11 @@ impl FakeCloud {
                             let line = format!("{} {}", request.method(), request.uri().path());
                             let headers = request.headers().clone();
                             let body = request.into_body().collect().await.unwrap().to_bytes();
-                            let body = String::from_utf8(body.to_vec()).unwrap();
                             let seen = Seen {
                                 line,
                                 headers,
-                                body,
+                                body: String::from_utf8_lossy(&body).into_owned(),
+                                bytes: body,
                             };
                             kept.lock().unwrap().push(seen.clone());
                             let (status, text) = (asked.lock().unwrap())(&seen);

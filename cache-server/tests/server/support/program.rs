@@ -75,6 +75,18 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Tells it to end, waits until it has, and returns its log.
+    pub async fn end(mut self) -> String {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let ended = tokio::task::spawn_blocking(move || (self.child.wait(), self));
+        let (status, program) = ended.await.unwrap();
+        assert!(status.unwrap().success());
+        program.log()
+    }
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
