@@ -1,5 +1,6 @@
 //! The admin port: health, metrics, what is in force and what is stored. Keep it away from clients.
 
+mod status;
 mod store;
 mod warm;
 
@@ -39,6 +40,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/configz", get(configz))
+        .route("/", get(status::page))
+        .route("/v1/status", get(status::json))
         .route("/v1/ls", get(store::list))
         .route("/v1/purge", post(store::purge))
         .with_state(admin.clone())

@@ -113,6 +113,29 @@ impl Metrics {
         &self.descriptions
     }
 
+    /// How many requests had which labels.
+    pub fn requests_by_label(&self) -> Vec<(Vec<String>, u64)> {
+        let families = prometheus::core::Collector::collect(&self.requests);
+        let metrics = families
+            .iter()
+            .flat_map(prometheus::proto::MetricFamily::get_metric);
+        metrics
+            .map(|metric| {
+                let labels = metric.get_label().iter();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "it counts from 0 by 1"
+                )]
+                let count = metric.get_counter().get_value() as u64;
+                (
+                    labels.map(|label| label.value().to_owned()).collect(),
+                    count,
+                )
+            })
+            .collect()
+    }
+
     /// The page in Prometheus' text format.
     pub fn page(&self) -> Vec<u8> {
         let mut page = Vec::new();

@@ -5,6 +5,7 @@ pub mod auth;
 mod authorize;
 pub mod blob;
 pub mod client;
+mod condition;
 mod credentials;
 mod exchange;
 pub mod files;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 pub use blob::{BlobStream, Place};
 pub use client::{Environment, Upstream};
+pub use condition::EndpointCondition;
 pub use files::Files;
 pub use http_clients::HttpClients;
 pub use identity::Surroundings;

@@ -302,3 +302,54 @@ async fn warming_stops_when_nobody_listens_any_more() {
     assert_eq!(upstream.count("/v2/a/blobs/"), 4);
     assert_eq!(upstream.count("/v2/b/"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_says_how_the_server_is_and_shows_no_markup_of_others() {
+    let upstream = FakeUpstream::start().await;
+    let layer = upstream.blob("a", content(3 << 20, 1));
+    let server = TestServer::of(&upstream).await;
+    let status = async || -> serde_json::Value {
+        serde_json::from_str(&server.admin("/v1/status").await.1).unwrap()
+    };
+    assert_eq!(status().await["hitRatio"], serde_json::Value::Null);
+    let path = format!("/v2/a/blobs/{layer}");
+    for _ in 0..4 {
+        server.get(&path).await.body.unwrap();
+        server.settled().await;
+    }
+    upstream.fault("", Fault::StatusWith(429, "retry-after", "120"), 1);
+    assert_eq!(server.get("/v2/a/manifests/v1").await.status, 503);
+    let now = status().await;
+    assert_eq!(
+        (&now["requests"], &now["hitRatio"]),
+        (&5.into(), &0.6.into())
+    );
+    assert_eq!(now["policyHash"], server.configz().await["policyHash"]);
+    assert_eq!(now["store"]["used"], 3 << 20);
+    assert_eq!(now["store"]["contents"], 1);
+    let endpoint = &now["upstreams"][0]["endpoints"][0];
+    assert_eq!(
+        (&endpoint["standing"], &endpoint["paused"]),
+        (&"closed".into(), &true.into())
+    );
+
+    let broken = "upstreams: [{host: '<script>alert(1)</script>'}]";
+    std::fs::write(server.config().join("policy.yaml"), broken).unwrap();
+    eventually("the broken policy is refused", || async {
+        status().await["policyError"] != serde_json::Value::Null
+    })
+    .await;
+    let (code, page) = server.admin("/").await;
+    assert_eq!(code, 200);
+    for text in [
+        "60.0 % of 5 requests",
+        "3 MiB of ",
+        "asked for a pause",
+        "&lt;script&gt;alert(1)",
+        "class=\"bad\"",
+        now["policyHash"].as_str().unwrap(),
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert!(!page.contains("<script"), "{page}");
+}
