@@ -40,13 +40,13 @@ async fn ranges_outside_and_ranges_of_no_sense_are_told_apart() {
     let server = TestServer::of(&upstream).await;
     let path = format!("/v2/a/blobs/{layer}");
     server.get(&path).await;
-    for range in ["bytes=1000-", "bytes=2000-3000", "bytes=-0"] {
+    for range in ["bytes=1000-", "bytes=2000-3000", "bytes=-0", "bytes=5-1"] {
         let reply = server.get_range(&path, range).await;
         assert_eq!(reply.status, 416, "{range}");
         assert_eq!(reply.header("content-range"), "bytes */1000");
         assert!(String::from_utf8_lossy(reply.content()).contains("RANGE_INVALID"));
     }
-    for range in ["bytes=0-1,5-6", "items=0-1", "bytes=5-1"] {
+    for range in ["bytes=0-1,5-6", "items=0-1"] {
         let reply = server.get_range(&path, range).await;
         assert_eq!(reply.status, 200, "{range}");
         assert!(reply.content() == bytes);
