@@ -5,6 +5,7 @@ pub mod error_code;
 pub mod manifest;
 pub mod media_type;
 pub mod reference;
+pub mod referrers;
 pub mod repository;
 
 pub use digest::{Algorithm, Digest, Hasher};

@@ -181,7 +181,11 @@ impl Cache {
     }
 
     /// Fetches a manifest and checks it.
-    async fn get_manifest(&self, origin: &Origin, reference: &Reference) -> Result<Stored, Error> {
+    pub(super) async fn get_manifest(
+        &self,
+        origin: &Origin,
+        reference: &Reference,
+    ) -> Result<Stored, Error> {
         let response = origin
             .upstream
             .get_manifest(&origin.repository, reference)

@@ -21,7 +21,10 @@ pub enum RegistryRequest {
     Referrers {
         name: Name,
         digest: Digest,
-        query: Option<String>,
+        /// Only those are wanted.
+        artifact_type: Option<String>,
+        /// The parameters that name a further page, as they were written.
+        page: Option<String>,
     },
     Tags {
         name: Name,
@@ -113,7 +116,9 @@ pub fn parse(path: &str, query: Option<&str>, hosts: &Hosts) -> Result<RegistryR
         },
         Kind::Referrers(digest) => RegistryRequest::Referrers {
             digest: Digest::parse(digest).map_err(Error::Digest)?,
-            query: keep(query, &["artifactType", "n", "last"]),
+            // A plus sign that nobody encoded: no type has a space.
+            artifact_type: parameter(query, "artifactType").map(|name| name.replace(' ', "+")),
+            page: keep(query, &["n", "last"]),
             name,
         },
         Kind::Tags => RegistryRequest::Tags {

@@ -22,6 +22,7 @@ mod process;
 mod pull;
 mod ranges;
 mod reach;
+mod referrers;
 mod routing;
 mod secrets;
 mod sendfile;

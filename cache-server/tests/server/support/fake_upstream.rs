@@ -99,6 +99,8 @@ struct Script {
 struct State {
     blobs: Mutex<HashMap<(String, String), Bytes>>,
     manifests: Mutex<HashMap<(String, String), (String, Bytes)>>,
+    /// Lists by repository and subject.
+    referrers: Mutex<HashMap<(String, String), Bytes>>,
     scripts: Mutex<Vec<Script>>,
     log: Mutex<Vec<(String, HeaderMap)>>,
     protection: Mutex<Protection>,
@@ -213,6 +215,15 @@ impl FakeUpstream {
             config,
             layers: layers.iter().map(|layer| digest(layer)).collect(),
         }
+    }
+
+    /// Has the referrers API, and answers so for that subject.
+    pub fn referrers(&self, repository: &str, subject: &Digest, list: impl Into<Bytes>) {
+        self.state
+            .referrers
+            .lock()
+            .unwrap()
+            .insert((repository.into(), subject.to_string()), list.into());
     }
 
     /// Does that to the next so many requests whose `METHOD /path` has the text in it.
@@ -401,6 +412,10 @@ fn find(state: &State, path: &str) -> Option<(String, Bytes)> {
             Some(("application/octet-stream".into(), blob))
         }
         "manifests" => state.manifests.lock().unwrap().get(&key).cloned(),
+        "referrers" => {
+            let list = state.referrers.lock().unwrap().get(&key)?.clone();
+            Some((media_type::OCI_INDEX.into(), list))
+        }
         "tags" => Some((
             "application/json".into(),
             Bytes::from_static(br#"{"tags":["a"]}"#),
