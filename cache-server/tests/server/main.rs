@@ -13,6 +13,7 @@ mod bad_days;
 mod capacity;
 mod credentials;
 mod faults;
+mod headers;
 mod large;
 mod lifecycle;
 mod limits;
