@@ -97,6 +97,9 @@ enum Kind<'a> {
     Tags,
 }
 
+/// Parameters that choose a part of a list: those of the spec, and the one in the links of older versions of Quay.
+const PAGE: &[&str] = &["n", "last", "next_page"];
+
 /// Reads the path and query of a GET or HEAD.
 pub fn parse(path: &str, query: Option<&str>, hosts: &Hosts) -> Result<RegistryRequest, Error> {
     if is_ping(path) {
@@ -118,11 +121,11 @@ pub fn parse(path: &str, query: Option<&str>, hosts: &Hosts) -> Result<RegistryR
             digest: Digest::parse(digest).map_err(Error::Digest)?,
             // A plus sign that nobody encoded: no type has a space.
             artifact_type: parameter(query, "artifactType").map(|name| name.replace(' ', "+")),
-            page: keep(query, &["n", "last"]),
+            page: keep(query, PAGE),
             name,
         },
         Kind::Tags => RegistryRequest::Tags {
-            query: keep(query, &["n", "last"]),
+            query: keep(query, PAGE),
             name,
         },
     })

@@ -127,6 +127,7 @@ async fn the_next_page_of_tags_is_at_the_cache() {
         ("/v2/a/tags/list", "?n=1", "n=1&last=a"),
         ("/v2/a/tags/list", "?n=1&ns=r.test", "n=1&last=a&ns=r.test"),
         ("/v2/r.test/a/tags/list", "?n=1&last=0", "n=1&last=a"),
+        ("/v2/a/tags/list", "?next_page=gA%3D%3D&n=1", "n=1&last=a"),
     ] {
         upstream.fault("GET ", Fault::Headers(NEXT), 1);
         upstream.forget();
