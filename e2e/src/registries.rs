@@ -76,7 +76,7 @@ impl Setting for Registries {
     }
 
     fn check_running(&mut self) -> Result<()> {
-        Ok(())
+        self.upstream.check_running()
     }
 
     fn write_down(&self, _case: &str) {}
