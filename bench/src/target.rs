@@ -60,7 +60,7 @@ pub(crate) fn larder_command(
 
 /// The registry that most run as a pull-through cache.
 pub(crate) fn distribution(directory: &Path, upstream: SocketAddr) -> Result<Target> {
-    let tools = Tools::ensure_one("distribution", &|line| eprintln!("{line}"))?;
+    let tools = Tools::ensure_these(&["distribution"], &|line| eprintln!("{line}"))?;
     let (address, config) = (free_address()?, directory.join("registry.yaml"));
     write(
         &config,

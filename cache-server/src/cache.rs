@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod purge;
 pub mod recent;
 mod recent_manifests;
+pub mod referrers;
 mod scrub;
 pub mod tag;
 mod transfer;
@@ -125,6 +126,7 @@ struct State {
     turns: Arc<turns::Turns>,
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
     manifests: flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Stored, Error>>,
+    referrers: referrers::Questions,
     negative: memory::Memory<String, Error>,
     recent: recent_manifests::RecentManifests,
     /// When a write to the store last failed.
@@ -149,6 +151,7 @@ impl Cache {
             turns: Arc::default(),
             tags: flights::Flights::default(),
             manifests: flights::Flights::default(),
+            referrers: referrers::Questions::default(),
             negative: memory::Memory::default(),
             recent: recent_manifests::RecentManifests::default(),
             write_failure: Mutex::default(),

@@ -6,6 +6,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod parts;
 pub mod reference;
+pub mod referrers;
 pub mod repository;
 
 pub use digest::{Algorithm, Digest, Hasher};

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 pub use filesystem::{Store, StoredBlob};
 pub use index::{Entry, Key, Kind};
-pub use records::TagRecord;
+pub use records::{ReferrersRecord, TagRecord};
 pub use removal::StoredTag;
 pub use temporary::TemporaryBlob;
 pub use verify::Verdict;

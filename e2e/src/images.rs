@@ -17,7 +17,7 @@ pub use artifact::{Artifact, Blob, Image, ImageConfig, Index, Platform};
 pub use larder::{CACHE_SERVER, OPERATOR, larder_image};
 pub use layer::{Layer, LayerBuilder};
 pub use push::push;
-pub use seeds::{PAUSE, Seeds, download_packages};
+pub use seeds::{PAUSE, Seeds, download_packages, large_image};
 
 /// The digest of `bytes` as references and registries write it.
 pub fn digest_of(bytes: &[u8]) -> String {

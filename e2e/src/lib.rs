@@ -2,23 +2,30 @@
 //!
 //! [`Tools`] builds and installs what the node is made of; [`namespaces`] moves the process into network, mount and process
 //! namespaces of its own; there [`Node`] starts the cluster and [`Upstream`] a registry to pull from, with [`images`] made
-//! without Docker. [`World`] holds all of them for the cases that [`runner`] runs. Nothing outside those namespaces is touched,
-//! except the cache directory and, when something is missing, the Debian packages of the machine.
+//! without Docker. [`World`] holds all of them for the cases that [`runner`] runs; [`Registries`] is what clients need that run
+//! without a node: an upstream and a cache server. Nothing outside those namespaces is touched, except the cache directory and,
+//! when something is missing, the Debian packages of the machine.
 
+pub mod cache_server;
 pub mod command;
 pub mod component;
+pub mod conformance;
 pub mod images;
 pub mod larder;
 pub mod namespaces;
 pub mod node;
+pub mod olareg;
 pub mod programs;
+pub mod registries;
 pub mod runner;
+pub mod splitter;
 pub mod tools;
 pub mod upstream;
 pub mod wait;
 pub mod world;
 
 pub use node::Node;
+pub use registries::Registries;
 pub use tools::Tools;
 pub use upstream::Upstream;
 pub use world::World;

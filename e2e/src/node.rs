@@ -5,7 +5,7 @@ mod control_plane;
 mod etcd;
 mod image_store;
 mod kubelet;
-mod network;
+pub(crate) mod network;
 mod pki;
 mod volume;
 

@@ -1,7 +1,7 @@
-//! Runs cases one after the other on a shared [`World`], and prints as Rust's own test runner does.
+//! Runs cases one after the other on a shared [`Setting`], and prints as Rust's own test runner does.
 //!
-//! The outer process prepares, looks for leftovers when the node is gone and prints the closing line; the inner one runs the
-//! cases in between and leaves its results in a file.
+//! The outer process prepares, looks for leftovers when everything has ended and prints the closing line; the inner one runs
+//! the cases in between and leaves its results in a file.
 
 mod arguments;
 mod report;
@@ -15,15 +15,33 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 
 use crate::namespaces::{self, Side};
-use crate::{Progress, World, command};
+use crate::{Progress, command};
 use arguments::Arguments;
 use report::Report;
 
-/// One test on the node.
-#[derive(Debug, Clone, Copy)]
-pub struct Case {
+/// What the cases of one test target share.
+pub trait Setting: Sized {
+    /// Files and directories of the state directory that are worth reading when a case has failed.
+    const LOGS: &'static [&'static str];
+
+    /// Gets what has to be there before the process moves into a network without a way out.
+    fn prepare(progress: Progress<'_>) -> Result<()>;
+
+    /// Starts everything below the state directory, inside the namespaces.
+    fn start(state: &Path, progress: Progress<'_>) -> Result<Self>;
+
+    /// Fails when a part that should run has ended.
+    fn check_running(&mut self) -> Result<()>;
+
+    /// Puts next to the logs what can be seen only now that the case has failed.
+    fn write_down(&self, case: &str);
+}
+
+/// One test on a setting.
+#[derive(Debug)]
+pub struct Case<S> {
     pub name: &'static str,
-    pub run: fn(&mut World) -> Result<()>,
+    pub run: fn(&mut S) -> Result<()>,
 }
 
 /// `cases![first, module::second]`: a slice of [`Case`]s named after their functions.
@@ -38,16 +56,16 @@ macro_rules! cases {
 const NOTHING_IS_LEFT: &str = "nothing_is_left_on_the_machine";
 
 /// What fails when no case could be run.
-const NODE_STARTS: &str = "node_starts";
+const SETTING_STARTS: &str = "setting_starts";
 
 /// The inner process's results in the state directory.
 const RESULTS: &str = "results.json";
 
-/// Where the node's logs are copied to when a case has failed; without it they go with the node.
+/// Where the logs are copied to when a case has failed; without it they go with the state directory.
 const LOGS: &str = "LARDER_NODE_LOGS";
 
 /// The whole of a test target's `main`.
-pub fn main(cases: &[Case]) -> ExitCode {
+pub fn main<S: Setting>(cases: &[Case<S>]) -> ExitCode {
     match try_main(cases) {
         Ok(code) => code,
         Err(error) => {
@@ -57,11 +75,10 @@ pub fn main(cases: &[Case]) -> ExitCode {
     }
 }
 
-fn try_main(cases: &[Case]) -> Result<ExitCode> {
+fn try_main<S: Setting>(cases: &[Case<S>]) -> Result<ExitCode> {
     let arguments = Arguments::parse(std::env::args().skip(1));
-    let chosen: Vec<Case> = cases
+    let chosen: Vec<&Case<S>> = cases
         .iter()
-        .copied()
         .filter(|case| arguments.choose(case.name))
         .collect();
     if arguments.list {
@@ -82,14 +99,18 @@ fn try_main(cases: &[Case]) -> Result<ExitCode> {
     }
 }
 
-fn run_outer(cases: &[Case], filtered_out: usize, progress: Progress<'_>) -> ExitCode {
+fn run_outer<S: Setting>(
+    cases: &[&Case<S>],
+    filtered_out: usize,
+    progress: Progress<'_>,
+) -> ExitCode {
     let mut report = Report::new(filtered_out);
     if cases.is_empty() {
         Report::print_start(0);
     } else {
         Report::print_start(cases.len() + 1);
-        run_in_namespaces(&mut report, progress)
-            .unwrap_or_else(|error| report.record(NODE_STARTS, Err(error)));
+        run_in_namespaces::<S>(&mut report, progress)
+            .unwrap_or_else(|error| report.record(SETTING_STARTS, Err(error)));
     }
     report.print_end();
     if report.has_failures() {
@@ -99,8 +120,8 @@ fn run_outer(cases: &[Case], filtered_out: usize, progress: Progress<'_>) -> Exi
     }
 }
 
-fn run_in_namespaces(report: &mut Report, progress: Progress<'_>) -> Result<()> {
-    World::prepare(progress)?;
+fn run_in_namespaces<S: Setting>(report: &mut Report, progress: Progress<'_>) -> Result<()> {
+    S::prepare(progress)?;
     let ended = namespaces::run_inside(Some(RESULTS))?;
     let results = ended
         .kept
@@ -115,23 +136,23 @@ fn run_in_namespaces(report: &mut Report, progress: Progress<'_>) -> Result<()> 
     Ok(())
 }
 
-fn run_inner(cases: &[Case], state: &Path, progress: Progress<'_>) -> Result<()> {
+fn run_inner<S: Setting>(cases: &[&Case<S>], state: &Path, progress: Progress<'_>) -> Result<()> {
     install_crypto();
-    let mut world = World::start(state, progress).inspect_err(|_| copy_logs(state))?;
+    let mut setting = S::start(state, progress).inspect_err(|_| copy_logs::<S>(state))?;
     let mut report = Report::new(0);
     for case in cases {
         progress(case.name);
         // A panic ends the case only, as it would in a test of the language's own runner.
-        let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut world)))
+        let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut setting)))
             .unwrap_or_else(|_| Err(anyhow!("the case panicked")));
-        let outcome = outcome.and_then(|()| world.node.check_running().context("after the case"));
+        let outcome = outcome.and_then(|()| setting.check_running().context("after the case"));
         if outcome.is_err() {
-            write_down_objects(&world, case.name);
+            setting.write_down(&case.name.replace("::", "-"));
         }
         report.record(case.name, outcome);
     }
     if report.has_failures() {
-        copy_logs(state);
+        copy_logs::<S>(state);
     }
     let results = serde_json::to_vec(report.results()).context("failed to write the results")?;
     std::fs::write(state.join(RESULTS), results).context("failed to write the results")
@@ -143,16 +164,7 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Puts the cluster's pods and events next to the logs, as they are when a case has failed.
-fn write_down_objects(world: &World, case: &str) {
-    let objects = world
-        .node
-        .kubectl(&["get", "pods,events", "--all-namespaces", "-o", "yaml"]);
-    let text = objects.unwrap_or_else(|error| format!("{error:#}"));
-    let _ = std::fs::write(world.node.log(&case.replace("::", "-")), text);
-}
-
-fn copy_logs(state: &Path) {
+fn copy_logs<S: Setting>(state: &Path) {
     let Some(target) = std::env::var_os(LOGS) else {
         return;
     };
@@ -160,14 +172,9 @@ fn copy_logs(state: &Path) {
         .map_err(anyhow::Error::from)
         .and_then(|()| {
             let mut copy = Command::new("cp");
-            copy.arg("-r").arg(state.join("node/log"));
-            let registry = state.join("upstream");
-            copy.args(
-                ["access.log", "registry.log"]
-                    .map(|name| registry.join(name))
-                    .into_iter()
-                    .filter(|log| log.exists()),
-            );
+            copy.arg("-r");
+            let logs = S::LOGS.iter().map(|log| state.join(log));
+            copy.args(logs.filter(|log| log.exists()));
             command::output(copy.arg("-t").arg(&target)).map(drop)
         });
     if let Err(error) = copied {

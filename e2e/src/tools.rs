@@ -24,26 +24,19 @@ impl Tools {
     /// Installs the Debian packages and builds the Go programs that are missing. Needs the network only if something is.
     pub fn ensure(progress: Progress<'_>) -> Result<Self> {
         packages::ensure(packages::NODE, progress)?;
-        let mut directories = Vec::new();
-        for tool in catalogue::TOOLS {
-            directories.push(
-                build::ensure(tool, progress)
-                    .with_context(|| format!("failed to provide {}", tool.name))?,
-            );
-        }
-        Ok(Self { directories })
+        Self::ensure_these(catalogue::NODE, progress)
     }
 
-    /// Builds one of the Go programs if it is missing, without any Debian packages.
-    pub fn ensure_one(name: &str, progress: Progress<'_>) -> Result<Self> {
-        let tool = catalogue::TOOLS
-            .iter()
-            .find(|tool| tool.name == name)
-            .with_context(|| format!("failed to find {name} in the list of tools"))?;
-        let directory = build::ensure(tool, progress)
-            .with_context(|| format!("failed to provide {}", tool.name))?;
+    /// Builds those of the Go programs that are missing, without any Debian packages.
+    pub fn ensure_these(names: &[&str], progress: Progress<'_>) -> Result<Self> {
+        let directory = |name: &&str| {
+            let tool = catalogue::TOOLS.iter().find(|tool| tool.name == *name);
+            let tool =
+                tool.with_context(|| format!("failed to find {name} in the list of tools"))?;
+            build::ensure(tool, progress).with_context(|| format!("failed to provide {name}"))
+        };
         Ok(Self {
-            directories: vec![directory],
+            directories: names.iter().map(directory).collect::<Result<_>>()?,
         })
     }
 

@@ -112,6 +112,13 @@ http: {{addr: \"{ADDRESS}:{port}\"}}
         Ok(())
     }
 
+    /// Fails when the registry has ended by itself.
+    pub fn check_running(&mut self) -> Result<()> {
+        self.component
+            .as_mut()
+            .map_or(Ok(()), Component::check_running)
+    }
+
     /// Uploads `artifact` as `repository:tag`.
     pub fn push(&self, repository: &str, tag: &str, artifact: &Artifact) -> Result<()> {
         images::push(&self.client, &self.url(), repository, tag, artifact)

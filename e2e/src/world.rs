@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::images::{self, Seeds};
 use crate::programs::Programs;
+use crate::runner::Setting;
 use crate::{Node, Progress, Tools, Upstream, namespaces};
 
 /// Built once; the cases run on it in order.
@@ -17,9 +18,11 @@ pub struct World {
     pub images: Seeds,
 }
 
-impl World {
-    /// Starts everything below the state directory, inside the namespaces.
-    pub fn start(state: &Path, progress: Progress<'_>) -> Result<Self> {
+impl Setting for World {
+    const LOGS: &'static [&'static str] =
+        &["node/log", "upstream/access.log", "upstream/registry.log"];
+
+    fn start(state: &Path, progress: Progress<'_>) -> Result<Self> {
         let tools = Tools::ensure(progress)?;
         progress("building the images");
         let images = Seeds::build()?;
@@ -35,11 +38,22 @@ impl World {
         })
     }
 
-    /// What has to be there before the process moves into a network without a way out.
-    pub fn prepare(progress: Progress<'_>) -> Result<()> {
+    fn prepare(progress: Progress<'_>) -> Result<()> {
         namespaces::require_root()?;
         Tools::ensure(progress)?;
         images::download_packages(progress)?;
         Programs::build(progress).map(drop)
+    }
+
+    fn check_running(&mut self) -> Result<()> {
+        self.node.check_running()
+    }
+
+    fn write_down(&self, case: &str) {
+        let objects = self
+            .node
+            .kubectl(&["get", "pods,events", "--all-namespaces", "-o", "yaml"]);
+        let text = objects.unwrap_or_else(|error| format!("{error:#}"));
+        let _ = std::fs::write(self.node.log(case), text);
     }
 }

@@ -31,6 +31,9 @@ pub(crate) fn run_levels(without_node: bool) -> Result<Counts> {
         counts.add(level("tests of the node's own parts", 5, || {
             run_tests(cargo(["test", "--package", "e2e", "--lib"]))
         })?);
+        counts.add(level("clients and conformance", 6, || {
+            run_tests(cargo(["test", "--package", "e2e", "--test", "clients"]))
+        })?);
         counts.add(level("tests on a real node", 25, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "node"]))
         })?);

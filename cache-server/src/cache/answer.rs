@@ -30,7 +30,7 @@ pub struct Answer {
     pub warning: Option<String>,
     /// Query of the next page of a list.
     pub next_page: Option<String>,
-    /// Filters that the upstream applied to a list of referrers.
+    /// Filters that were applied to a list of referrers.
     pub filters: Option<String>,
     pub content: Content,
 }

@@ -10,7 +10,7 @@ pub enum ByteRange {
     Whole,
     /// `first-`
     From(u64),
-    /// `first-last`
+    /// `first-last`; nothing if the last comes before the first
     Between(u64, u64),
     /// `-length`
     Last(u64),
@@ -66,6 +66,7 @@ mod tests {
         for range in [
             ByteRange::From(10),
             ByteRange::Between(10, 12),
+            ByteRange::Between(5, 3),
             ByteRange::Last(0),
         ] {
             assert_eq!(range.resolve(10), Err(Unsatisfiable), "{range:?}");

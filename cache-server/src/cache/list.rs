@@ -1,4 +1,4 @@
-//! Lists of tags and referrers: passed through, never kept.
+//! Lists of tags: passed through, never kept.
 
 use bytes::Bytes;
 use crds::values::RegistryHost;
@@ -8,15 +8,13 @@ use super::{Cache, CacheOutcome, Error};
 use crate::oci::Repository;
 
 /// Largest list passed through.
-const MAXIMUM_LIST: u64 = 4 * 1024 * 1024;
+pub(super) const MAXIMUM_LIST: u64 = 4 * 1024 * 1024;
 
-/// A request for a list.
+/// A request for the tags of a repository.
 #[derive(Debug, Clone)]
 pub struct ListRequest {
     pub upstream: RegistryHost,
     pub repository: Repository,
-    /// What stands behind the repository: `tags/list` or `referrers/<digest>`.
-    pub path: String,
     /// The parameters that the spec has for it, encoded.
     pub query: Option<String>,
     pub head: bool,
@@ -27,7 +25,7 @@ impl Cache {
         let (origin, _) = self.admit(&request.upstream, &request.repository, None)?;
         let response = origin
             .upstream
-            .get_list(&request.repository, &request.path, request.query.as_deref())
+            .get_list(&request.repository, "tags/list", request.query.as_deref())
             .await
             .map_err(Error::Upstream)?;
         let media_type = response
@@ -41,7 +39,6 @@ impl Cache {
         let size = Some(body.len() as u64);
         Ok(Answer {
             next_page: response.link.as_deref().and_then(next_query),
-            filters: response.filters,
             content: if request.head {
                 Content::Nothing
             } else {
@@ -53,7 +50,7 @@ impl Cache {
 }
 
 /// The query of `<…?query>; rel="next"`.
-fn next_query(link: &str) -> Option<String> {
+pub(super) fn next_query(link: &str) -> Option<String> {
     let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
     let next =
         parameters.replace(' ', "").contains("rel=\"next\"") || parameters.contains("rel=next");

@@ -8,7 +8,7 @@ use super::answer::{Answer, Content};
 use super::manifest_store::{Found, find, keep};
 use super::{Cache, CacheOutcome, Error, Origin};
 use crate::oci::manifest::Manifest;
-use crate::oci::{Algorithm, Digest, MAXIMUM_MANIFEST, Reference, Repository, media_type};
+use crate::oci::{Algorithm, Digest, MAXIMUM_MANIFEST, Reference, Repository};
 use crate::storage;
 
 /// A request for a manifest.
@@ -181,7 +181,11 @@ impl Cache {
     }
 
     /// Fetches a manifest and checks it.
-    async fn get_manifest(&self, origin: &Origin, reference: &Reference) -> Result<Stored, Error> {
+    pub(super) async fn get_manifest(
+        &self,
+        origin: &Origin,
+        reference: &Reference,
+    ) -> Result<Stored, Error> {
         let response = origin
             .upstream
             .get_manifest(&origin.repository, reference)
@@ -264,10 +268,14 @@ impl Cache {
             Reference::Digest(digest) => Some(digest.clone()),
             Reference::Tag(_) => response.digest,
         };
-        let media_type = response
-            .media_type
-            .unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
-        Ok(Answer::about(outcome, digest, media_type, response.length))
+        if let (Some(_), Some(media_type), Some(_)) =
+            (&digest, response.media_type, response.length)
+        {
+            return Ok(Answer::about(outcome, digest, media_type, response.length));
+        }
+        // Not all registries say on HEAD what clients need to know.
+        let stored = self.get_manifest(origin, reference).await?;
+        Ok(stored.answer(outcome, true))
     }
 
     async fn pass_manifest(

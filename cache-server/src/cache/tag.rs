@@ -53,7 +53,7 @@ impl Cache {
         let whole = copy.is_none() && !head;
         let known = copy.as_ref().map(|copy| copy.record.checked_at);
         let (resolved, first) = match self
-            .resolve(origin, tag, known, whole, stale.is_some())
+            .resolve(origin, lifetime, tag, known, whole, stale.is_some())
             .await
         {
             Ok(resolved) => resolved,
@@ -168,6 +168,7 @@ impl Cache {
     async fn resolve(
         &self,
         origin: &Origin,
+        lifetime: &Lifetime,
         tag: &Tag,
         known: Option<Moment>,
         whole: bool,
@@ -175,7 +176,8 @@ impl Cache {
     ) -> Result<(Resolved, bool), Error> {
         let key = Key::new(origin, tag);
         let memory = format!("{}/{}:{tag}", origin.host(), origin.repository);
-        let lifetime = self.0.patience.negative;
+        // What is never fresh while it is there is not missing for longer either.
+        let lifetime = self.0.patience.negative.min(lifetime.refresh_after);
         if let Some(error) = self.0.negative.get(&memory, self.0.clock.now(), lifetime) {
             return Err(error);
         }
@@ -283,7 +285,7 @@ impl Cache {
     }
 
     /// The stale copy if the upstream failed, and the error if there is none or the upstream said no.
-    fn instead(
+    pub(super) fn instead(
         &self,
         origin: &Origin,
         stale: Option<Answer>,

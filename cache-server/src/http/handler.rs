@@ -22,6 +22,7 @@ use crate::cache::answer::{Answer, Content};
 use crate::cache::blob::BlobRequest;
 use crate::cache::list::ListRequest;
 use crate::cache::manifest::ManifestRequest;
+use crate::cache::referrers::ReferrersRequest;
 use crate::cache::{self, ByteRange, Cache, CacheOutcome};
 use crate::metrics::Metrics;
 use crate::spans;
@@ -143,34 +144,31 @@ impl Handler {
             RegistryRequest::Referrers {
                 name,
                 digest,
-                query,
+                artifact_type,
+                page,
             } => {
-                self.list(name, format!("referrers/{digest}"), query.clone(), head)
+                self.cache
+                    .referrers(&ReferrersRequest {
+                        upstream: name.upstream.clone(),
+                        repository: name.repository.clone(),
+                        subject: digest.clone(),
+                        artifact_type: artifact_type.clone(),
+                        page: page.clone(),
+                        head,
+                    })
                     .await
             }
             RegistryRequest::Tags { name, query } => {
-                self.list(name, "tags/list".to_owned(), query.clone(), head)
+                self.cache
+                    .list(&ListRequest {
+                        upstream: name.upstream.clone(),
+                        repository: name.repository.clone(),
+                        query: query.clone(),
+                        head,
+                    })
                     .await
             }
         }
-    }
-
-    async fn list(
-        &self,
-        name: &Name,
-        path: String,
-        query: Option<String>,
-        head: bool,
-    ) -> Result<Answer, cache::Error> {
-        self.cache
-            .list(&ListRequest {
-                upstream: name.upstream.clone(),
-                repository: name.repository.clone(),
-                path,
-                query,
-                head,
-            })
-            .await
     }
 }
 

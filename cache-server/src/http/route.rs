@@ -21,7 +21,10 @@ pub enum RegistryRequest {
     Referrers {
         name: Name,
         digest: Digest,
-        query: Option<String>,
+        /// Only those are wanted.
+        artifact_type: Option<String>,
+        /// The parameters that name a further page, as they were written.
+        page: Option<String>,
     },
     Tags {
         name: Name,
@@ -94,6 +97,9 @@ enum Kind<'a> {
     Tags,
 }
 
+/// Parameters that choose a part of a list: those of the spec, and the one in the links of older versions of Quay.
+const PAGE: &[&str] = &["n", "last", "next_page"];
+
 /// Reads the path and query of a GET or HEAD.
 pub fn parse(path: &str, query: Option<&str>, hosts: &Hosts) -> Result<RegistryRequest, Error> {
     if is_ping(path) {
@@ -113,11 +119,13 @@ pub fn parse(path: &str, query: Option<&str>, hosts: &Hosts) -> Result<RegistryR
         },
         Kind::Referrers(digest) => RegistryRequest::Referrers {
             digest: Digest::parse(digest).map_err(Error::Digest)?,
-            query: keep(query, &["artifactType", "n", "last"]),
+            // A plus sign that nobody encoded: no type has a space.
+            artifact_type: parameter(query, "artifactType").map(|name| name.replace(' ', "+")),
+            page: keep(query, PAGE),
             name,
         },
         Kind::Tags => RegistryRequest::Tags {
-            query: keep(query, &["n", "last"]),
+            query: keep(query, PAGE),
             name,
         },
     })

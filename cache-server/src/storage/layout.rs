@@ -105,6 +105,20 @@ impl Layout {
         by_digest(self.repository(host, repository), "_blobs", digest)
     }
 
+    pub fn referrers_records(&self, host: &RegistryHost, repository: &Repository) -> PathBuf {
+        self.repository(host, repository).join("_referrers")
+    }
+
+    /// File that holds what was said about the referrers of that manifest.
+    pub fn referrers_record(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> PathBuf {
+        by_digest(self.repository(host, repository), "_referrers", subject)
+    }
+
     pub fn tag_record(&self, host: &RegistryHost, repository: &Repository, tag: &Tag) -> PathBuf {
         let mut path = self.repository(host, repository);
         path.push("_tags");

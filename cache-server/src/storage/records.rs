@@ -23,6 +23,16 @@ pub struct TagRecord {
     pub checked_at: Moment,
 }
 
+/// What refers to a manifest, as the upstream said when it was last asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReferrersRecord {
+    /// Milliseconds since 1970.
+    pub checked_at: Moment,
+    /// The text of the index.
+    pub index: String,
+}
+
 impl Store {
     /// Whether the repository is known to have the content, by a manifest that refers to it or by the upstream's word.
     pub fn is_member(&self, host: &RegistryHost, repository: &Repository, digest: &Digest) -> bool {
@@ -102,12 +112,7 @@ impl Store {
         record: &TagRecord,
     ) -> Result<(), Error> {
         let path = self.layout().tag_record(host, repository, tag);
-        let text = serde_json::to_vec(record).map_err(|error| Error::Io {
-            action: "encode",
-            path: path.clone(),
-            source: error.into(),
-        })?;
-        self.replace(&path, &text)
+        self.replace_json(&path, record)
     }
 
     pub fn remove_tag(
@@ -123,6 +128,28 @@ impl Store {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What was said about the referrers of a manifest. A record that can't be read counts as none.
+    pub fn referrers(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Option<ReferrersRecord>, Error> {
+        let path = self.layout().referrers_record(host, repository, subject);
+        Ok(read_text(&path)?.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    pub fn put_referrers(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        subject: &Digest,
+        record: &ReferrersRecord,
+    ) -> Result<(), Error> {
+        let path = self.layout().referrers_record(host, repository, subject);
+        self.replace_json(&path, record)
     }
 
     /// The text of the policy that was last in force.
@@ -143,6 +170,15 @@ impl Store {
     pub fn put_last_scrub(&self, moment: Moment) -> Result<(), Error> {
         let text = format!("{}\n", moment.0);
         self.replace(&self.layout().last_scrub(), text.as_bytes())
+    }
+
+    fn replace_json(&self, path: &Path, record: &impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_vec(record).map_err(|error| Error::Io {
+            action: "encode",
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+        self.replace(path, &text)
     }
 
     /// Writes a whole file so that after a crash it is the old one or the new one.

@@ -85,6 +85,7 @@ impl Store {
         digest: &Digest,
     ) -> Result<(), Error> {
         remove(&self.layout().manifest_record(host, repository, digest))?;
+        remove(&self.layout().referrers_record(host, repository, digest))?;
         remove(&self.layout().membership(host, repository, digest))
     }
 
@@ -101,8 +102,8 @@ impl Store {
             .any(|digest| keys.contains(&Key::from(digest))))
     }
 
-    /// Removes the repository's records of those of `touched` that are not in the store: manifests, the tags that name them,
-    /// and members that no manifest needs, since `referred` does not have them.
+    /// Removes the repository's records of those of `touched` that are not in the store: manifests and their referrers, the tags
+    /// that name them, and members that no manifest needs, since `referred` does not have them.
     pub fn sweep(
         &self,
         host: &RegistryHost,
@@ -117,6 +118,11 @@ impl Store {
         for digest in self.manifests(host, repository)? {
             if is_gone(&digest) {
                 remove(&self.layout().manifest_record(host, repository, &digest))?;
+            }
+        }
+        for subject in digests(&self.layout().referrers_records(host, repository))? {
+            if is_gone(&subject) {
+                remove(&self.layout().referrers_record(host, repository, &subject))?;
             }
         }
         for StoredTag { tag, record, .. } in self.tags(host, repository)? {

@@ -24,8 +24,6 @@ pub struct Response {
     pub content_range: Option<ContentRange>,
     /// `Link`, for the next page of a list.
     pub link: Option<String>,
-    /// `OCI-Filters-Applied`, for referrers.
-    pub filters: Option<String>,
     pub body: Body,
 }
 
@@ -121,10 +119,6 @@ impl Upstream {
                 .and_then(|text| Digest::parse(text).ok()),
             content_range: text(headers, &CONTENT_RANGE).and_then(ContentRange::parse),
             link: text(headers, &LINK).map(str::to_owned),
-            filters: headers
-                .get("oci-filters-applied")
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned),
             body: self.body(response),
         }
     }

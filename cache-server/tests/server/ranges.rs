@@ -1,5 +1,6 @@
 //! Parts of blobs, stored and cold.
 
+use cache_server::oci::{Algorithm, Digest};
 use http::Method;
 
 use crate::support::{FakeUpstream, Fault, Gate, TestServer, content, digest};
@@ -40,13 +41,13 @@ async fn ranges_outside_and_ranges_of_no_sense_are_told_apart() {
     let server = TestServer::of(&upstream).await;
     let path = format!("/v2/a/blobs/{layer}");
     server.get(&path).await;
-    for range in ["bytes=1000-", "bytes=2000-3000", "bytes=-0"] {
+    for range in ["bytes=1000-", "bytes=2000-3000", "bytes=-0", "bytes=5-1"] {
         let reply = server.get_range(&path, range).await;
         assert_eq!(reply.status, 416, "{range}");
         assert_eq!(reply.header("content-range"), "bytes */1000");
         assert!(String::from_utf8_lossy(reply.content()).contains("RANGE_INVALID"));
     }
-    for range in ["bytes=0-1,5-6", "items=0-1", "bytes=5-1"] {
+    for range in ["bytes=0-1,5-6", "items=0-1"] {
         let reply = server.get_range(&path, range).await;
         assert_eq!(reply.status, 200, "{range}");
         assert!(reply.content() == bytes);
@@ -102,6 +103,115 @@ async fn a_part_of_a_cold_blob_starts_no_fill() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_cold_blob_of_any_form_are_exact_and_start_no_fill() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(50_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    for (range, expected) in [
+        ("bytes=0-0", 0..1),
+        ("bytes=40000-", 40_000..50_000),
+        ("bytes=49999-60000", 49_999..50_000),
+        ("bytes=-7", 49_993..50_000),
+    ] {
+        upstream.forget();
+        let reply = server.get_range(&path, range).await;
+        assert_eq!(reply.status, 206, "{range}");
+        assert!(reply.content() == &bytes[expected.clone()], "{range}");
+        let said = format!("bytes {}-{}/50000", expected.start, expected.end - 1);
+        assert_eq!(reply.header("content-range"), said);
+        assert_eq!(reply.header("content-length"), expected.len().to_string());
+        assert_eq!(reply.header("docker-content-digest"), layer.to_string());
+        assert_eq!(upstream.headers("GET ")[0]["range"], range);
+        assert_eq!(upstream.requests().len(), 1);
+    }
+    for range in ["bytes=50000-", "bytes=5-1", "bytes=-0"] {
+        let reply = server.get_range(&path, range).await;
+        assert_eq!(reply.status, 416, "{range}");
+        assert!(String::from_utf8_lossy(reply.content()).contains("RANGE_INVALID"));
+    }
+    server.settled().await;
+    assert!(!server.has_blob(&layer));
+    assert_eq!(server.temporary_files(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_with_a_range_is_a_head_and_starts_no_fill() {
+    let upstream = FakeUpstream::start().await;
+    let layer = upstream.blob("a", content(5000, 1));
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    for status in ["larder; fwd=miss", "larder; hit"] {
+        for range in ["bytes=0-", "bytes=5-9"] {
+            let headers = [("range", range)];
+            let reply = server
+                .send(Method::HEAD, &path, &headers)
+                .await
+                .rest()
+                .await;
+            assert_eq!((reply.status.as_u16(), reply.cache_status()), (200, status));
+            assert_eq!(reply.header("content-length"), "5000");
+        }
+        assert_eq!(upstream.count("GET "), usize::from(server.has_blob(&layer)));
+        server.get(&path).await;
+        server.settled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_parts_of_a_cold_blob_are_the_whole() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(5000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let reply = server
+        .get_range(&format!("/v2/a/blobs/{layer}"), "bytes=0-1,5-6")
+        .await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.content() == bytes);
+    assert_eq!(upstream.requests().len(), 1);
+    server.settled().await;
+    assert!(server.has_blob(&layer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_under_a_long_digest_are_exact() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(50_000, 1);
+    let layer = Digest::of(Algorithm::Sha512, &bytes);
+    upstream.blob_named("a", &layer, bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    for outcome in ["larder; fwd=bypass", "larder; hit"] {
+        let reply = server.get_range(&path, "bytes=100-199").await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.cache_status()),
+            (206, outcome)
+        );
+        assert_eq!(reply.content(), &bytes[100..200]);
+        assert_eq!(server.get(&path).await.content(), bytes);
+        server.settled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_blob_has_no_parts() {
+    let upstream = FakeUpstream::start().await;
+    let layer = upstream.blob("a", Vec::new());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    for _ in 0..2 {
+        assert_eq!(server.get_range(&path, "bytes=5-9").await.status, 416);
+        assert_eq!(server.get_range(&path, "bytes=-1").await.status, 416);
+        let whole = server.get(&path).await;
+        assert_eq!((whole.status.as_u16(), whole.content()), (200, &b""[..]));
+        assert_eq!(whole.header("content-length"), "0");
+        server.settled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_a_blob_that_is_coming_is_read_from_its_fill() {
     let upstream = FakeUpstream::start().await;
     let bytes = content(200_000, 1);
@@ -120,12 +230,19 @@ async fn a_part_of_a_blob_that_is_coming_is_read_from_its_fill() {
         (206, &bytes[10..20])
     );
     assert_eq!(near.cache_status(), "larder; fwd=miss; collapsed");
-    let far = server
-        .send(Method::GET, &path, &[("range", "bytes=199000-")])
-        .await;
-    assert_eq!(far.status(), 206);
+    let open = [("range", "bytes=199000-")];
+    let open = server.send(Method::GET, &path, &open).await;
+    let last = [("range", "bytes=-500")];
+    let last = server.send(Method::GET, &path, &last).await;
+    assert_eq!((open.status().as_u16(), last.status().as_u16()), (206, 206));
+    let outside = server.get_range(&path, "bytes=200000-").await;
+    assert_eq!(
+        (outside.status.as_u16(), outside.header("content-range")),
+        (416, "bytes */200000")
+    );
     gate.open_for_good();
-    assert_eq!(far.rest().await.content(), &bytes[199_000..]);
+    assert_eq!(open.rest().await.content(), &bytes[199_000..]);
+    assert_eq!(last.rest().await.content(), &bytes[199_500..]);
     whole.rest().await.body.unwrap();
     assert_eq!(upstream.count("GET "), 1);
 }

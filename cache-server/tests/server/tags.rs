@@ -271,3 +271,21 @@ async fn a_tag_that_moved_is_never_answered_with_what_it_was() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_is_never_fresh_is_not_missing_for_longer_either() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::builder()
+        .upstream(HOST, &upstream)
+        .tail("freshness: {refreshAfter: 0s}")
+        .start()
+        .await;
+    assert_eq!(server.get("/v2/a/manifests/v1").await.status, 404);
+    let image = upstream.image("a", "v1", &[]);
+    for _ in 0..2 {
+        upstream.forget();
+        let reply = server.get("/v2/a/manifests/v1").await;
+        assert_eq!(reply.content(), &image.manifest[..]);
+        assert_eq!(upstream.requests().len(), 1);
+    }
+}

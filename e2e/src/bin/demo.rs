@@ -10,7 +10,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use e2e::larder::{self, Cache};
 use e2e::namespaces::{self, Side};
-use e2e::{Progress, World, runner};
+use e2e::runner::{self, Setting};
+use e2e::{Progress, World};
 
 const NAMESPACE: &str = "larder-quickstart";
 const IMAGE: &str = "docker.io/library/hello:1.0";

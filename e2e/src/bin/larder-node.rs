@@ -7,7 +7,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use e2e::namespaces::{self, Side};
-use e2e::{Progress, World, runner};
+use e2e::runner::{self, Setting};
+use e2e::{Progress, World};
 
 fn main() -> Result<ExitCode> {
     let progress: Progress<'_> = &|line| eprintln!("{line}");

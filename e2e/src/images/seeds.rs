@@ -122,6 +122,23 @@ impl Seeds {
     }
 }
 
+/// An image with one layer of `size` bytes that can't be compressed.
+pub fn large_image(size: usize) -> Result<Image> {
+    let mut state = 1u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        // xorshift64: the same bytes at each build.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .take(size / 8)
+    .flatten()
+    .collect();
+    let layer = LayerBuilder::new().file("large", 0o644, bytes).build()?;
+    image(Platform::AMD64, &["/large"], &[layer])
+}
+
 fn hello(version: &str, shared: &[Layer], last: Layer) -> Result<Image> {
     let command = format!("echo hello from {version}; {SLEEP}");
     let mut layers = shared.to_vec();

@@ -15,7 +15,7 @@ pub(super) const SERVICES: &str = "10.96.0.0/16";
 /// The bridge; the network plugin of the same name adds pods to it.
 pub(super) const BRIDGE: &str = "cni0";
 
-pub(super) fn configure() -> Result<()> {
+pub(crate) fn configure() -> Result<()> {
     ip("link set lo up")?;
     ip(&format!("link add {BRIDGE} type bridge"))?;
     ip(&format!("address add {ADDRESS}/16 dev {BRIDGE}"))?;

@@ -33,7 +33,11 @@ macro_rules! module_files {
     };
 }
 
-/// The small ones first, so that a build that can't work fails early.
+/// What the node, its upstream and its installation are made of. The small ones first, so that a build that can't work fails
+/// early.
+pub(super) const NODE: &[&str] = &["etcd", "distribution", "containerd", "helm", "kubernetes"];
+
+/// Everything that can be built.
 pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "etcd",
@@ -82,6 +86,46 @@ pub(super) const TOOLS: &[Tool] = &[
                        -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34 \
                        -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
                        -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34",
+        renames: &[],
+    },
+    Tool {
+        name: "conformance",
+        version: "0.0.0-20260831232431-97274622c111",
+        minutes: 1,
+        files: module_files!("conformance"),
+        packages: &["github.com/opencontainers/distribution-spec/conformance"],
+        tags: "",
+        linker_flags: "",
+        renames: &[],
+    },
+    Tool {
+        name: "olareg",
+        version: "0.2.2",
+        minutes: 1,
+        files: module_files!("olareg"),
+        packages: &["github.com/olareg/olareg/cmd/olareg"],
+        tags: "",
+        linker_flags: "",
+        renames: &[],
+    },
+    Tool {
+        name: "regclient",
+        version: "0.11.7",
+        minutes: 1,
+        files: module_files!("regclient"),
+        packages: &["github.com/regclient/regclient/cmd/regctl"],
+        tags: "",
+        linker_flags: "",
+        renames: &[],
+    },
+    Tool {
+        name: "oras",
+        version: "1.3.6",
+        minutes: 1,
+        files: module_files!("oras"),
+        packages: &["oras.land/oras/cmd/oras"],
+        tags: "",
+        linker_flags: "",
         renames: &[],
     },
     Tool {

@@ -18,6 +18,13 @@ pub const NODE: &[&str] = &[
     "runc",
 ];
 
+/// Clients of registries that are installed.
+pub const CLIENTS: &[&str] = &["podman", "skopeo"];
+
+/// Clients of registries that are unpacked and not installed: they are services. The libraries that they need come with
+/// [`CLIENTS`].
+pub const UNPACKED_CLIENTS: &[&str] = &["containerd", "docker.io"];
+
 /// The package of Prometheus and promtool, which is unpacked and not installed: installing it would start a service.
 pub const PROMETHEUS: &str = "prometheus";
 

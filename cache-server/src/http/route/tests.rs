@@ -51,13 +51,14 @@ fn the_four_kinds_and_the_ping_are_told_apart() {
     assert_eq!(
         read(
             &format!("/v2/quay.io/a/b/referrers/{digest}"),
-            Some("artifactType=x%2Fy&token=s")
+            Some("artifactType=x%2Fy+z&token=s&last=1%2F2")
         )
         .clone(),
         RegistryRequest::Referrers {
             name: quay.clone(),
             digest,
-            query: Some("artifactType=x%2Fy".into())
+            artifact_type: Some("x/y+z".into()),
+            page: Some("last=1%2F2".into())
         }
         .clone()
     );

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Repository, Tag};
-use crate::storage::TagRecord;
+use crate::storage::{ReferrersRecord, TagRecord};
 
 fn digest(content: &[u8]) -> Digest {
     Digest::of(Algorithm::Sha256, content)
@@ -161,6 +161,13 @@ fn a_sweep_removes_records_of_what_is_gone_only() {
         };
         let tag = Tag::parse(std::str::from_utf8(content).unwrap()).unwrap();
         store.put_tag(&host, &repository, &tag, &record).unwrap();
+        let record = ReferrersRecord {
+            checked_at: Moment(7),
+            index: "{}".into(),
+        };
+        store
+            .put_referrers(&host, &repository, &name, &record)
+            .unwrap();
         name
     });
     let referred = digest(b"referred");
@@ -176,6 +183,11 @@ fn a_sweep_removes_records_of_what_is_gone_only() {
         [names[0].clone()]
     );
     assert_eq!(store.tags(&host, &repository).unwrap().len(), 1);
+    let referrers = names.each_ref().map(|name| {
+        let found = store.referrers(&host, &repository, name).unwrap();
+        found.is_some()
+    });
+    assert_eq!(referrers, [true, false]);
     assert!(store.is_member(&host, &repository, &referred));
     assert!(!store.is_member(&host, &repository, &names[1]));
     let mut seen = Vec::new();

@@ -57,6 +57,8 @@ pub enum Fault {
     Redirect(String),
     /// HEAD does not say the digest.
     NoDigest,
+    /// The answer does not say what it is.
+    NoType,
     /// Nothing, said to be all.
     Empty,
 }
@@ -99,6 +101,8 @@ struct Script {
 struct State {
     blobs: Mutex<HashMap<(String, String), Bytes>>,
     manifests: Mutex<HashMap<(String, String), (String, Bytes)>>,
+    /// Lists by repository and subject.
+    referrers: Mutex<HashMap<(String, String), Bytes>>,
     scripts: Mutex<Vec<Script>>,
     log: Mutex<Vec<(String, HeaderMap)>>,
     protection: Mutex<Protection>,
@@ -162,12 +166,17 @@ impl FakeUpstream {
     pub fn blob(&self, repository: &str, content: impl Into<Bytes>) -> Digest {
         let content = content.into();
         let digest = digest(&content);
+        self.blob_named(repository, &digest, content);
+        digest
+    }
+
+    /// A blob under that name.
+    pub fn blob_named(&self, repository: &str, name: &Digest, content: impl Into<Bytes>) {
         self.state
             .blobs
             .lock()
             .unwrap()
-            .insert((repository.into(), digest.to_string()), content);
-        digest
+            .insert((repository.into(), name.to_string()), content.into());
     }
 
     pub fn manifest(
@@ -213,6 +222,15 @@ impl FakeUpstream {
             config,
             layers: layers.iter().map(|layer| digest(layer)).collect(),
         }
+    }
+
+    /// Has the referrers API, and answers so for that subject.
+    pub fn referrers(&self, repository: &str, subject: &Digest, list: impl Into<Bytes>) {
+        self.state
+            .referrers
+            .lock()
+            .unwrap()
+            .insert((repository.into(), subject.to_string()), list.into());
     }
 
     /// Does that to the next so many requests whose `METHOD /path` has the text in it.
@@ -407,6 +425,10 @@ fn find(state: &State, path: &str) -> Option<(String, Bytes)> {
             Some(("application/octet-stream".into(), blob))
         }
         "manifests" => state.manifests.lock().unwrap().get(&key).cloned(),
+        "referrers" => {
+            let index = state.referrers.lock().unwrap().get(&key)?.clone();
+            Some((media_type::OCI_INDEX.into(), index))
+        }
         "tags" => Some((
             "application/json".into(),
             Bytes::from_static(br#"{"tags":["a"]}"#),
@@ -431,23 +453,31 @@ fn respond(
     let range = request
         .headers()
         .get("range")
-        .filter(|_| !matches!(fault, Some(Fault::NoRange | Fault::NoLength)))
+        .filter(|_| !matches!(fault, Some(Fault::NoRange | Fault::NoLength | Fault::Empty)))
         .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'))
-        .map(|(first, last)| {
-            let first: usize = first.parse().unwrap();
-            first
-                ..last
-                    .parse::<usize>()
-                    .map_or(total, |last| total.min(last + 1))
-        })
-        .filter(|range| !range.is_empty());
+        .map(|(first, last)| match first.parse::<usize>() {
+            Ok(first) => {
+                first
+                    ..last
+                        .parse::<usize>()
+                        .map_or(total, |last| total.min(last + 1))
+            }
+            Err(_) => total.saturating_sub(last.parse().unwrap())..total,
+        });
+    if range.as_ref().is_some_and(std::ops::Range::is_empty) {
+        let mut response = full(416, Bytes::new());
+        let value = format!("bytes */{total}").parse().unwrap();
+        response.headers_mut().insert("content-range", value);
+        return response;
+    }
     let (status, part) = match &range {
         Some(range) => (206, content.slice(range.clone())),
         None => (200, content),
     };
-    let mut response = Response::builder()
-        .status(status)
-        .header("content-type", media_type);
+    let mut response = Response::builder().status(status);
+    if !matches!(fault, Some(Fault::NoType)) {
+        response = response.header("content-type", media_type);
+    }
     if !matches!(fault, Some(Fault::NoDigest)) {
         response = response.header("docker-content-digest", name.to_string());
     }

@@ -1,0 +1,197 @@
+//! containerd by itself, of both lines: 1.6 of Debian, and 2 with several ranges of a layer at once.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use e2e::cache_server::CacheServer;
+use e2e::component::Component;
+use e2e::images::Artifact;
+use e2e::{Registries, command, wait};
+
+use crate::proof;
+
+const START_LIMIT: Duration = Duration::from_mins(1);
+
+/// Bytes of a range that containerd asks for at once.
+const RANGE: u64 = 4 * 1024 * 1024;
+
+pub(crate) fn containerd_1_6_pulls_by_hosts_toml(registries: &mut Registries) -> Result<()> {
+    let cache = registries.empty_cache()?;
+    let programs = registries.unpacked("containerd")?.join("usr/bin");
+    let version = command::output(Command::new(programs.join("containerd")).arg("--version"))?;
+    ensure!(version.contains(" 1.6."), "it is {version}");
+    let hello = registries.images.hello_1.clone();
+    let blobs = proof::blobs(&hello);
+    let settings = "version = 2
+disabled_plugins = ['io.containerd.grpc.v1.cri']
+";
+    let containerd = Containerd::start(registries, &programs, settings)?;
+    containerd.pull("docker.io/library/hello:1.0", &hello)?;
+    proof::came_through(registries, &cache, &blobs)?;
+    drop(containerd);
+
+    registries.upstream.clear_requests()?;
+    let containerd = Containerd::start(registries, &programs, settings)?;
+    containerd.pull("docker.io/library/hello:1.0", &hello)?;
+    proof::came_from_the_store(registries, &cache, &blobs, 1)
+}
+
+pub(crate) fn containerd_2_fetches_ranges_of_a_layer_in_parallel(
+    registries: &mut Registries,
+) -> Result<()> {
+    let cache = registries.empty_cache()?;
+    let program = registries.tools.path("containerd")?;
+    let programs = program.parent().context("containerd is in no directory")?;
+    let settings = parallel();
+    let large = Artifact::from(registries.large.clone());
+    let layer = proof::expected(&registries.large.layers[0]);
+    let blobs = proof::blobs(&large);
+    // Cold: one stream, of which the upstream sends each byte once.
+    let containerd = Containerd::start(registries, programs, &settings)?;
+    containerd.pull("docker.io/library/large:1", &large)?;
+    proof::came_through(registries, &cache, &blobs)?;
+    drop(containerd);
+    let cold = proof::served(&cache, &layer.0)?;
+    ensure!(
+        cold.iter().all(|one| one.status == 200),
+        "a cold layer was sent in parts: {cold:?}"
+    );
+
+    // Hot: one range for each part.
+    registries.upstream.clear_requests()?;
+    let containerd = Containerd::start(registries, programs, &settings)?;
+    containerd.pull("docker.io/library/large:1", &large)?;
+    proof::came_from_the_store(registries, &cache, &blobs, cold.len().min(1))?;
+    let hot = proof::served(&cache, &layer.0)?.split_off(cold.len());
+    let parts = hot.iter().filter(|one| one.status == 206).count() as u64;
+    ensure!(
+        parts >= layer.1 / RANGE,
+        "a hot layer of {} bytes was sent in {parts} parts: {hot:?}",
+        layer.1
+    );
+    Ok(())
+}
+
+pub(crate) fn two_containerds_share_one_cold_layer(registries: &mut Registries) -> Result<()> {
+    let cache = registries.empty_cache()?;
+    let program = registries.tools.path("containerd")?;
+    let programs = program.parent().context("containerd is in no directory")?;
+    let large = Artifact::from(registries.large.clone());
+    let first = Containerd::start(registries, programs, &parallel())?;
+    let second = Containerd::start(registries, programs, &parallel())?;
+    let pull = |containerd: &Containerd| containerd.pull("docker.io/library/large:1", &large);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| pull(&second));
+        pull(&first)?;
+        other.join().map_err(|_| anyhow!("a pull panicked"))?
+    })?;
+    proof::came_through(registries, &cache, &proof::blobs(&large))
+}
+
+/// Settings of containerd 2 by which it asks for several ranges of a layer at once.
+fn parallel() -> String {
+    format!(
+        "version = 3
+disabled_plugins = [
+  'io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime', 'io.containerd.grpc.v1.cri',
+]
+
+[plugins.'io.containerd.transfer.v1.local']
+max_concurrent_downloads = 8
+concurrent_layer_fetch_buffer = {RANGE}
+"
+    )
+}
+
+/// containerd with an empty store, whose only way to `docker.io` is the cache.
+struct Containerd {
+    ctr: PathBuf,
+    directory: PathBuf,
+    _daemon: Component,
+}
+
+impl Containerd {
+    fn start(registries: &mut Registries, programs: &Path, settings: &str) -> Result<Self> {
+        let directory = registries.directory()?;
+        let hosts = directory.join("certs.d/docker.io");
+        fs::create_dir_all(&hosts).context("failed to create the hosts' directory")?;
+        // The server, which is asked last, is not there.
+        let text = format!(
+            "server = 'http://127.0.0.1:9'
+
+[host.'http://{}']
+capabilities = ['pull', 'resolve']
+",
+            CacheServer::address()
+        );
+        fs::write(hosts.join("hosts.toml"), text).context("failed to write hosts.toml")?;
+        let (top, tables) = settings
+            .split_once("\n[")
+            .map_or((settings, String::new()), |(top, rest)| {
+                (top, format!("[{rest}"))
+            });
+        let path = directory.display();
+        let settings = format!(
+            "{top}
+root = '{path}/root'
+state = '{path}/state'
+
+[grpc]
+address = '{path}/containerd.sock'
+
+[plugins.'io.containerd.internal.v1.opt']
+path = '{path}/opt'
+
+{tables}"
+        );
+        fs::write(directory.join("containerd.toml"), settings)
+            .context("failed to write containerd's settings")?;
+        let mut daemon = Command::new(programs.join("containerd"));
+        let mut search = OsString::from(programs);
+        search.push(":/usr/sbin:/usr/bin:/sbin:/bin");
+        daemon
+            .arg("--config")
+            .arg(directory.join("containerd.toml"))
+            .env("PATH", search);
+        let log = directory.join("containerd.log");
+        let mut component = Component::start("containerd", &mut daemon, &log)?;
+        let ctr = programs.join("ctr");
+        wait::until("containerd", START_LIMIT, || {
+            component.check_running()?;
+            run(&ctr, &directory, &["version"])
+        })?;
+        Ok(Self {
+            ctr,
+            directory,
+            _daemon: component,
+        })
+    }
+
+    /// Pulls and unpacks the image, which containerd compares with its digests.
+    fn pull(&self, name: &str, artifact: &Artifact) -> Result<()> {
+        let hosts = self.directory.join("certs.d");
+        let hosts = hosts.to_string_lossy();
+        run(
+            &self.ctr,
+            &self.directory,
+            &["images", "pull", "--hosts-dir", &hosts, name],
+        )?;
+        let list = run(&self.ctr, &self.directory, &["images", "list"])?;
+        let digest = &artifact.manifest().digest;
+        ensure!(list.contains(digest), "{digest} is not among {list}");
+        Ok(())
+    }
+}
+
+fn run(ctr: &Path, directory: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(ctr);
+    command
+        .arg("--address")
+        .arg(directory.join("containerd.sock"))
+        .args(arguments);
+    command::output(&mut command)
+}

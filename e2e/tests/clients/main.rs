@@ -1,0 +1,30 @@
+//! Clients of registries and a cache server, without a node: all run on one upstream, in this order.
+
+mod artifacts;
+mod conformance;
+mod containerd;
+mod containers_image;
+mod docker;
+mod proof;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    e2e::runner::main(e2e::cases![
+        conformance::every_check_passes_through_the_cache,
+        conformance::every_check_of_the_coming_version_passes_too,
+        conformance::nothing_fails_that_distribution_alone_does_not_fail,
+        containers_image::podman_pulls_through_a_mirror,
+        containers_image::podman_falls_back_to_the_upstream_while_the_cache_is_stopped,
+        containers_image::skopeo_copies_an_index_bit_for_bit,
+        docker::docker_pulls_through_its_registry_mirror,
+        artifacts::helm_pulls_a_chart,
+        artifacts::regctl_copies_all_platforms_of_an_image,
+        artifacts::regctl_finds_referrers_of_an_upstream_without_their_api,
+        artifacts::regctl_finds_referrers_of_an_upstream_with_their_api,
+        artifacts::oras_copies_an_image_with_its_referrers,
+        containerd::containerd_1_6_pulls_by_hosts_toml,
+        containerd::containerd_2_fetches_ranges_of_a_layer_in_parallel,
+        containerd::two_containerds_share_one_cold_layer,
+    ])
+}

@@ -1,0 +1,7 @@
+//go:build tools
+
+package conformancetools
+
+import (
+	_ "github.com/opencontainers/distribution-spec/conformance"
+)

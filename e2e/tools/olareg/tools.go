@@ -1,0 +1,7 @@
+//go:build tools
+
+package olaregtools
+
+import (
+	_ "github.com/olareg/olareg/cmd/olareg"
+)

@@ -1,0 +1,7 @@
+//go:build tools
+
+package orastools
+
+import (
+	_ "oras.land/oras/cmd/oras"
+)

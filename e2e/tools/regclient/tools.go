@@ -1,0 +1,7 @@
+//go:build tools
+
+package regclienttools
+
+import (
+	_ "github.com/regclient/regclient/cmd/regctl"
+)
