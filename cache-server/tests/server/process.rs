@@ -284,7 +284,7 @@ async fn sigterm_ends_the_program_with_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_fills_up_breaks_one_body_and_stops_no_pull() {
+async fn a_disk_that_fills_up_breaks_one_body_at_most_and_stops_no_pull() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");
@@ -300,8 +300,10 @@ async fn a_disk_that_fills_up_breaks_one_body_and_stops_no_pull() {
         PROGRAM,
     ]);
     let process = Process::start_by(limited, directory.path(), &upstream);
-    let first = process.get(&path).await;
-    assert!(first.is_err(), "{:?}", first.map(|(status, _)| status));
+    // Broken, unless the write failed before anything was promised.
+    if let Ok((status, body)) = process.get(&path).await {
+        assert!(status == 200 && body == bytes);
+    }
     for _ in 0..2 {
         let (status, body) = process.get(&path).await.unwrap();
         assert!(status == 200 && body == bytes);
