@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crds::static_config::StaticConfig;
+use crds::static_config::{Connections, StaticConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,12 +14,18 @@ use crate::admin::{self, Admin};
 use crate::cache::{Cache, Patience};
 use crate::clock::Clock;
 use crate::config::Location;
+use crate::descriptors;
+use crate::http::buffers::Buffers;
 use crate::http::handler::Handler;
-use crate::http::{Drain, Server};
+use crate::http::tls::{self, Certificates};
+use crate::http::{Drain, Listener, Server};
 use crate::metrics::Metrics;
 use crate::reload::{Reloader, Status};
 use crate::storage::{self, Store};
 use crate::upstream::{Environment, HttpClients, Surroundings, Timeouts};
+
+/// Bytes that are read at once for a connection that gets copies of files: four records of TLS.
+const COPIED: usize = 64 * 1024;
 
 /// What an [`App`] is made from. All but the first two have defaults that tests change.
 #[derive(Debug)]
@@ -56,6 +62,8 @@ pub enum Error {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("{0}")]
+    Tls(tls::Error),
     #[error("failed to set up the metrics: {0}")]
     Metrics(prometheus::Error),
     #[error("failed to start: a task ended")]
@@ -66,6 +74,8 @@ pub enum Error {
 #[derive(Debug)]
 pub struct App {
     pub data_address: SocketAddr,
+    /// Of the port that speaks TLS, if there is one.
+    pub tls_address: Option<SocketAddr>,
     pub admin_address: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -111,7 +121,14 @@ impl App {
             reloader
         })
         .await?;
-        let (data, data_address) = listen(config.data_listen).await?;
+        let certificates = match config.tls.clone() {
+            Some(files) => {
+                let load = move || Certificates::load(files);
+                Some(Arc::new(blocking(load).await?.map_err(Error::Tls)?))
+            }
+            None => None,
+        };
+        let data = listen_for_clients(&config, certificates.clone()).await?;
         let (admin_listener, admin_address) = listen(config.admin_listen).await?;
         let admin = Arc::new(Admin {
             status,
@@ -123,16 +140,22 @@ impl App {
             draining: AtomicBool::new(false),
         });
         let server = Server {
-            listener: data,
+            listeners: data.listeners,
             handler: Arc::new(Handler {
                 cache: cache.clone(),
-                metrics,
+                metrics: metrics.clone(),
                 access_log: config.access_log,
-                buffers: crate::http::buffers::Buffers::default(),
+                buffers: Buffers::default(),
+                small_buffers: Buffers::of(COPIED),
             }),
+            limits: Connections {
+                maximum: descriptors::connections(config.connections.maximum),
+                ..config.connections
+            },
             drain: Drain::default(),
         };
-        tracing::info!(%data_address, %admin_address, store = %config.store.display(), "serving on {data_address}");
+        let (data_address, tls_address) = (data.address, data.tls_address);
+        tracing::info!(%data_address, tls_address = tls_address.map(tracing::field::display), %admin_address, store = %config.store.display(), "serving on {data_address}");
         let scanned = cache.clone();
         tokio::task::spawn_blocking(move || match store.scan() {
             Ok(()) => scanned.look_for_room(),
@@ -145,12 +168,14 @@ impl App {
             admin,
             admin_listener,
             reloader,
+            certificates: certificates.map(|certificates| (certificates, metrics)),
             cache,
             patience: config.drain_timeout.into(),
             scrub_interval: config.scrub_interval.into(),
         };
         Ok(Self {
             data_address,
+            tls_address,
             admin_address,
             task: tokio::spawn(parts.run(shutdown)),
         })
@@ -167,6 +192,7 @@ struct Parts {
     admin: Arc<Admin>,
     admin_listener: TcpListener,
     reloader: Reloader,
+    certificates: Option<(Arc<Certificates>, Arc<Metrics>)>,
     cache: Cache,
     patience: std::time::Duration,
     scrub_interval: std::time::Duration,
@@ -177,6 +203,9 @@ impl Parts {
         let stop = CancellationToken::new();
         let drain = self.server.drain.clone();
         let reloading = tokio::spawn(self.reloader.run(stop.clone()));
+        let watching = self
+            .certificates
+            .map(|(certificates, metrics)| tokio::spawn(certificates.watch(metrics, stop.clone())));
         let admin = self.admin.clone();
         let ended = stop.clone();
         let administering = tokio::spawn(async move {
@@ -198,12 +227,55 @@ impl Parts {
         self.cache.stop().await;
         stop.cancel();
         let _ = reloading.await;
+        if let Some(watching) = watching {
+            let _ = watching.await;
+        }
         let _ = making_room.await;
         let _ = scrubbing.await;
         // A probe's idle connection must not hold up the end.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), administering).await;
         tracing::info!("ended");
     }
+}
+
+/// The ports that clients pull from.
+struct DataPorts {
+    listeners: Vec<Listener>,
+    address: SocketAddr,
+    tls_address: Option<SocketAddr>,
+}
+
+async fn listen_for_clients(
+    config: &StaticConfig,
+    certificates: Option<Arc<Certificates>>,
+) -> Result<DataPorts, Error> {
+    let (socket, address) = listen(config.data_listen).await?;
+    let Some(own) = config.tls.as_ref().and_then(|tls| tls.listen) else {
+        let tls_address = certificates.is_some().then_some(address);
+        let listeners = vec![Listener {
+            socket,
+            certificates,
+        }];
+        return Ok(DataPorts {
+            listeners,
+            address,
+            tls_address,
+        });
+    };
+    let clear = Listener {
+        socket,
+        certificates: None,
+    };
+    let (socket, tls_address) = listen(own).await?;
+    let secure = Listener {
+        socket,
+        certificates,
+    };
+    Ok(DataPorts {
+        listeners: vec![clear, secure],
+        address,
+        tls_address: Some(tls_address),
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

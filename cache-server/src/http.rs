@@ -6,11 +6,16 @@ pub mod route;
 pub mod access_log;
 pub mod body;
 pub mod buffers;
+pub mod client;
 pub mod error;
+mod expiry;
 pub mod handler;
 pub mod range;
 pub mod respond;
 pub mod sendfile;
+mod serve;
 pub mod server;
+pub mod tls;
+pub mod traffic;
 
-pub use server::{Drain, Server};
+pub use server::{Drain, Listener, Server};

@@ -25,6 +25,7 @@ pub mod admin;
 pub mod args;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod fsck;
 pub mod metrics;
 pub mod reload;

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use cache_server::app::{App, Options};
 use cache_server::args::{Arguments, Command};
 use cache_server::config::Location;
+use cache_server::http::tls::Certificates;
 use cache_server::{remote, telemetry};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
 fn check(path: &Path) -> anyhow::Result<()> {
     let location = Location::new(Some(path))?;
     let config = location.static_config()?;
+    if let Some(files) = config.tls.clone() {
+        Certificates::load(files)?;
+    }
     let policy = location.policy()?;
     println!("the static configuration is valid: {}", config.hash());
     match policy {
@@ -83,6 +87,7 @@ fn call(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 fn serve(path: Option<&Path>) -> anyhow::Result<()> {
     let location = Location::new(path)?;
     let config = location.static_config()?;
+    cache_server::descriptors::raise();
     // Fails if one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()

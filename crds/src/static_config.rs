@@ -1,5 +1,8 @@
 //! `static.yaml`: what a cache server must know before it starts. A change needs a restart.
 
+mod connections;
+mod tls;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -7,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::values::{Duration, Endpoint, Ratio};
+
+pub use connections::Connections;
+pub use tls::Tls;
 
 /// The version of the file's format that this build reads and writes.
 pub const FORMAT: u32 = 1;
@@ -38,6 +44,12 @@ pub struct StaticConfig {
     /// Where traces are sent. Default: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
+    /// Default: the data port speaks clear text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What clients may take of the data port.
+    #[serde(skip_serializing_if = "Connections::are_default")]
+    pub connections: Connections,
 }
 
 /// Traces of requests, fills and what upstreams are asked.
@@ -88,6 +100,8 @@ impl Default for StaticConfig {
             scrub_interval: SCRUB_INTERVAL,
             admin_token_file: None,
             tracing: None,
+            tls: None,
+            connections: Connections::default(),
         }
     }
 }
@@ -102,9 +116,19 @@ pub enum Error {
     )]
     Format { found: u32 },
     #[error(
-        "failed to take the static configuration: dataListen and adminListen are both {0}; give them different ports"
+        "failed to take the static configuration: {first} and {second} are both {address}; give them different ports"
     )]
-    SameListener(SocketAddr),
+    SameListener {
+        first: &'static str,
+        second: &'static str,
+        address: SocketAddr,
+    },
+    #[error("failed to take the static configuration: a path in tls is empty; name a file")]
+    NoFile,
+    #[error(
+        "failed to take the static configuration: connections.{0} is out of range; write a maximum of 1 to 1000000, and times of 1s to 1d"
+    )]
+    Connections(&'static str),
     #[error("failed to take the static configuration: store must not be empty")]
     NoStore,
 }
@@ -122,11 +146,35 @@ impl StaticConfig {
         if self.format != FORMAT {
             return Err(Error::Format { found: self.format });
         }
-        if self.data_listen == self.admin_listen && self.data_listen.port() != 0 {
-            return Err(Error::SameListener(self.data_listen));
+        self.check_listeners()?;
+        if self.tls.as_ref().is_some_and(Tls::has_empty_path) {
+            return Err(Error::NoFile);
+        }
+        if let Some(field) = self.connections.out_of_range() {
+            return Err(Error::Connections(field));
         }
         if self.store.as_os_str().is_empty() {
             return Err(Error::NoStore);
+        }
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), Error> {
+        let mut listeners = vec![
+            ("dataListen", self.data_listen),
+            ("adminListen", self.admin_listen),
+        ];
+        let secure = self.tls.as_ref().and_then(|tls| tls.listen);
+        listeners.extend(secure.map(|address| ("tls.listen", address)));
+        while let Some((second, address)) = listeners.pop() {
+            let same = listeners.iter().find(|(_, other)| *other == address);
+            if let Some((first, _)) = same.filter(|_| address.port() != 0) {
+                return Err(Error::SameListener {
+                    first,
+                    second,
+                    address,
+                });
+            }
         }
         Ok(())
     }
@@ -170,7 +218,7 @@ mod tests {
 
     #[test]
     fn errors_say_what_and_where() {
-        let message = |text| StaticConfig::parse(text).unwrap_err().to_string();
+        let message = |text: &str| StaticConfig::parse(text).unwrap_err().to_string();
         insta::assert_snapshot!(message("format: 1\nstroe: /data\n"));
         insta::assert_snapshot!(
             "no ratio",
@@ -178,5 +226,21 @@ mod tests {
         );
         insta::assert_snapshot!(message("format: 2\n"));
         insta::assert_snapshot!(message("dataListen: 0.0.0.0:1\nadminListen: 0.0.0.0:1\n"));
+        let tls = "tls: {certificateFile: a, keyFile: b, listen: '0.0.0.0:1'}\n";
+        insta::assert_snapshot!(message(&format!("dataListen: 0.0.0.0:1\n{tls}")));
+        insta::assert_snapshot!(message("tls: {certificateFile: a, keyFile: ''}\n"));
+        insta::assert_snapshot!(message("tls: {certificateFile: a}\n"));
+        insta::assert_snapshot!(message("connections: {stallTimeout: 0s}\n"));
+    }
+
+    #[test]
+    fn what_is_not_said_of_the_door_does_not_change_the_hash() {
+        let text = StaticConfig::default().to_yaml();
+        assert!(
+            !text.contains("tls") && !text.contains("connections"),
+            "{text}"
+        );
+        let said = StaticConfig::parse("connections: {maximum: 8192}\n").unwrap();
+        assert_eq!(said.hash(), StaticConfig::default().hash());
     }
 }

@@ -8,15 +8,18 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Buf;
-use http::Method;
+use http::{Method, Request};
 use http_body::{Frame, SizeHint};
 use tracing::Span;
 
 use super::body::{Body, Error};
+use super::client::Client;
 use super::route::RegistryRequest;
 use super::sendfile::Data;
+use super::traffic::Running;
 use crate::cache::CacheOutcome;
 use crate::metrics::Metrics;
+use crate::spans;
 
 /// What is known of a request before its body is sent.
 #[derive(Debug)]
@@ -31,10 +34,26 @@ pub struct Record {
     pub span: Span,
 }
 
+impl Record {
+    /// Of a request that has just come.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            started: Instant::now(),
+            method: request.method().clone(),
+            request: None,
+            status: 0,
+            outcome: CacheOutcome::Invalid,
+            span: spans::request(request.method().as_str()),
+        }
+    }
+}
+
 /// A body that is watched.
 #[derive(Debug)]
 pub struct Observed {
     body: Body,
+    /// Whether the connection knows markers.
+    markers: bool,
     observation: Arc<Observation>,
 }
 
@@ -50,6 +69,7 @@ pub struct Piece {
 struct Observation {
     record: Record,
     metrics: Arc<Metrics>,
+    running: Running,
     log: bool,
     given: AtomicU64,
     sent: AtomicU64,
@@ -58,7 +78,14 @@ struct Observation {
 
 impl Observed {
     /// The head is ready now.
-    pub fn new(body: Body, record: Record, metrics: Arc<Metrics>, log: bool) -> Self {
+    pub fn new(
+        body: Body,
+        record: Record,
+        metrics: Arc<Metrics>,
+        log: bool,
+        client: &Client,
+        running: Running,
+    ) -> Self {
         let outcome = record.outcome.as_str();
         metrics
             .time_to_first_byte
@@ -70,9 +97,11 @@ impl Observed {
             .inc();
         Self {
             body,
+            markers: client.slot.is_some(),
             observation: Arc::new(Observation {
                 record,
                 metrics,
+                running,
                 log,
                 given: AtomicU64::new(0),
                 sent: AtomicU64::new(0),
@@ -81,12 +110,19 @@ impl Observed {
         }
     }
 
-    fn piece(&self, data: Data) -> Piece {
+    /// Fails where a marker would be sent as the zeros that it is.
+    fn piece(&self, data: Data) -> Result<Piece, Error> {
         let observation = self.observation.clone();
+        if matches!(data, Data::Region(_)) && !self.markers {
+            observation.metrics.sendfile_guard_failures.inc();
+            let _ = observation.failure.set(Error::Marker.to_string());
+            return Err(Error::Marker);
+        }
+        observation.running.offer();
         observation
             .given
             .fetch_add(data.remaining() as u64, Ordering::Relaxed);
-        Piece { data, observation }
+        Ok(Piece { data, observation })
     }
 }
 
@@ -102,7 +138,12 @@ impl http_body::Body for Observed {
         if let Some(Err(error)) = &frame {
             let _ = self.observation.failure.set(error.to_string());
         }
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| self.piece(data)))))
+        let frame = frame.map(|frame| match frame?.into_data() {
+            Ok(data) => self.piece(data).map(Frame::data),
+            // No body has trailers.
+            Err(_) => Ok(Frame::trailers(http::HeaderMap::new())),
+        });
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -127,7 +168,14 @@ impl Buf for Piece {
         self.observation
             .sent
             .fetch_add(count as u64, Ordering::Relaxed);
+        self.observation.running.take(count as u64);
         self.data.advance(count);
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.observation.running.withdraw();
     }
 }
 

@@ -14,7 +14,7 @@ use futures::{FutureExt, Stream};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::buffers::{Attempt, Buffers, SIZE};
+use super::buffers::{Attempt, Buffers};
 use super::sendfile::{self, Data, Slot};
 use crate::cache;
 use crate::cache::answer::{Content, ContentStream};
@@ -29,6 +29,8 @@ pub enum Error {
     Read(io::Error),
     #[error("failed to pass a body through: it is longer than was said")]
     TooLong,
+    #[error("failed to send a file: the connection can't have it without reading it")]
+    Marker,
 }
 
 /// The bytes of an answer.
@@ -213,7 +215,7 @@ impl FileRegion {
 
     // On the worker: what is in the page cache is copied quicker than a thread is woken.
     fn start(&self) -> io::Result<Attempt> {
-        let length = (self.left.end - self.left.start).min(SIZE as u64);
+        let length = self.left.end - self.left.start;
         self.buffers.try_read(&self.file, self.left.start, length)
     }
 }

@@ -8,15 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// One read at most.
+/// One read at most, if nothing else is said.
 pub const SIZE: usize = 256 * 1024;
 /// Kept for later; above, they are given back to the system.
 const KEPT: usize = 16;
 
 /// A pool of buffers. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Buffers {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
+    size: usize,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::of(SIZE)
+    }
 }
 
 /// What a read without waiting came to.
@@ -28,6 +35,14 @@ pub enum Attempt {
 }
 
 impl Buffers {
+    /// Buffers of that many bytes, which is the most that is read at once.
+    pub fn of(size: usize) -> Self {
+        Self {
+            free: Arc::default(),
+            size,
+        }
+    }
+
     /// Reads at most `length` bytes if they are in the page cache.
     pub fn try_read(&self, file: &File, offset: u64, length: u64) -> io::Result<Attempt> {
         let mut buffer = self.take(length);
@@ -55,16 +70,17 @@ impl Buffers {
     }
 
     fn take(&self, length: u64) -> Buffer {
-        let visible = usize::try_from(length).unwrap_or(SIZE).min(SIZE);
+        let size = self.size;
+        let visible = usize::try_from(length).unwrap_or(size).min(size);
         // Small reads don't need a whole one.
-        let small = visible < SIZE / 8;
+        let small = visible < size / 8;
         let mut bytes = if small {
             Vec::new()
         } else {
             self.free().pop().unwrap_or_default()
         };
         // Does nothing to a used one, which has its full length.
-        bytes.resize(if small { visible } else { SIZE }, 0);
+        bytes.resize(if small { visible } else { size }, 0);
         Buffer {
             bytes,
             visible,
@@ -103,7 +119,7 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.bytes.len() == SIZE {
+        if self.bytes.len() == self.pool.size {
             let mut free = self.pool.free();
             if free.len() < KEPT {
                 free.push(std::mem::take(&mut self.bytes));

@@ -150,12 +150,15 @@ impl Failure {
 
     pub fn method() -> Self {
         let message = "only GET and HEAD are served here".to_owned();
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            ErrorCode::Unsupported,
-            CacheOutcome::Invalid,
-            message,
-        )
+        Self {
+            closes: true,
+            ..Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                ErrorCode::Unsupported,
+                CacheOutcome::Invalid,
+                message,
+            )
+        }
     }
 
     /// A GET or HEAD with a body. The rest of the connection can't be trusted to be another request.
@@ -168,6 +171,33 @@ impl Failure {
                 ErrorCode::Unsupported,
                 CacheOutcome::Invalid,
                 message,
+            )
+        }
+    }
+
+    /// More than any honest request has in its path or its headers.
+    pub fn too_large(status: StatusCode, message: &str) -> Self {
+        Self {
+            closes: true,
+            ..Self::new(
+                status,
+                ErrorCode::Unsupported,
+                CacheOutcome::Invalid,
+                message.to_owned(),
+            )
+        }
+    }
+
+    /// There is no room for this client now.
+    pub fn full() -> Self {
+        Self {
+            closes: true,
+            retry_after: Some(RETRY_AFTER),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::Unavailable,
+                CacheOutcome::Unavailable,
+                "this cache has as many connections as it may have".to_owned(),
             )
         }
     }

@@ -1,7 +1,6 @@
 //! From one request to one response: parse, ask the cache, translate.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{
@@ -13,11 +12,12 @@ use tracing::Instrument as _;
 use super::access_log::{Observed, Record};
 use super::body::Body;
 use super::buffers::Buffers;
+use super::client::Client;
 use super::error::{Asked, Failure};
 use super::range;
 use super::respond::Head;
 use super::route::{self, Name, RegistryRequest};
-use super::sendfile::Slot;
+use super::traffic::Running;
 use crate::cache::answer::{Answer, Content};
 use crate::cache::blob::BlobRequest;
 use crate::cache::list::ListRequest;
@@ -25,7 +25,11 @@ use crate::cache::manifest::ManifestRequest;
 use crate::cache::referrers::ReferrersRequest;
 use crate::cache::{self, ByteRange, Cache, CacheOutcome};
 use crate::metrics::Metrics;
-use crate::spans;
+
+/// Bytes of path and query. The longest honest one has a name, a digest and a namespace of 255 bytes each at most.
+const LONGEST_URI: usize = 8 * 1024;
+/// Bytes of all headers. Tokens are the largest of them.
+pub const LARGEST_HEAD: usize = 32 * 1024;
 
 /// Answers requests. One for all connections.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct Handler {
     pub metrics: Arc<Metrics>,
     pub access_log: bool,
     pub buffers: Buffers,
+    /// For connections that get copies of files: each may hold a buffer for as long as its client likes.
+    pub small_buffers: Buffers,
 }
 
 /// The head and what follows it.
@@ -45,40 +51,71 @@ struct Reply {
 }
 
 impl Handler {
-    /// `slot`: of the connection, if it can send files without reading them.
-    pub async fn handle<B>(&self, request: Request<B>, slot: Option<&Slot>) -> Response<Observed> {
+    pub async fn handle<B: http_body::Body>(
+        &self,
+        request: Request<B>,
+        client: &Client,
+    ) -> Response<Observed> {
+        let running = client.traffic.begin();
+        let mut record = Record::of(&request);
+        let bodiless = request.body().is_end_stream();
         let (parts, _) = request.into_parts();
-        let mut record = Record {
-            started: Instant::now(),
-            method: parts.method.clone(),
-            request: None,
-            status: 0,
-            outcome: CacheOutcome::Invalid,
-            span: spans::request(parts.method.as_str()),
-        };
         let span = record.span.clone();
-        let reply = self.reply(&parts, &mut record).instrument(span).await;
+        let reply = self
+            .reply(&parts, bodiless, &mut record)
+            .instrument(span)
+            .await;
+        self.respond(reply, record, client, running)
+    }
+
+    /// The answer to whoever comes when all places are taken.
+    pub fn turn_away<B>(&self, request: &Request<B>, client: &Client) -> Response<Observed> {
+        let running = client.traffic.begin();
+        let head_only = request.method() == Method::HEAD;
+        let reply = Reply::failure(&Failure::full(), None, head_only);
+        self.respond(reply, Record::of(request), client, running)
+    }
+
+    fn respond(
+        &self,
+        reply: Reply,
+        mut record: Record,
+        client: &Client,
+        running: Running,
+    ) -> Response<Observed> {
         record.status = reply.head.status.as_u16();
         record.outcome = reply.outcome;
-        let body = Body::new(reply.content, reply.length, &self.buffers, slot);
+        let slot = client.slot.as_ref();
+        let buffers = slot.map_or(&self.small_buffers, |_| &self.buffers);
+        let body = Body::new(reply.content, reply.length, buffers, slot);
         let mut response = Response::new(Observed::new(
             body,
             record,
             self.metrics.clone(),
             self.access_log,
+            client,
+            running,
         ));
         *response.status_mut() = reply.head.status;
         *response.headers_mut() = reply.head.headers;
         response
     }
 
-    async fn reply(&self, parts: &http::request::Parts, record: &mut Record) -> Reply {
+    async fn reply(
+        &self,
+        parts: &http::request::Parts,
+        bodiless: bool,
+        record: &mut Record,
+    ) -> Reply {
         let head_only = parts.method == Method::HEAD;
         if !head_only && parts.method != Method::GET {
             return Reply::failure(&Failure::method(), None, false);
         }
-        if has_body(&parts.headers) {
+        if !bodiless || has_body(&parts.headers) {
             return Reply::failure(&Failure::body(), None, head_only);
+        }
+        if let Some(failure) = too_large(parts) {
+            return Reply::failure(&failure, None, head_only);
         }
         let path = parts.uri.path();
         if route::is_ping(path) {
@@ -222,6 +259,23 @@ fn content(head_only: bool, bytes: Bytes) -> Content {
     } else {
         Content::Bytes(bytes)
     }
+}
+
+fn too_large(parts: &http::request::Parts) -> Option<Failure> {
+    let target = parts.uri.path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > LONGEST_URI) {
+        let message = "the path and query are longer than 8 KiB";
+        return Some(Failure::too_large(StatusCode::URI_TOO_LONG, message));
+    }
+    let size: usize = parts
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    (size > LARGEST_HEAD).then(|| {
+        let message = "the headers are larger than 32 KiB";
+        Failure::too_large(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+    })
 }
 
 fn has_body(headers: &HeaderMap) -> bool {

@@ -127,12 +127,6 @@ impl Head {
             StatusCode::METHOD_NOT_ALLOWED => {
                 head.headers
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-                head.headers
-                    .insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            StatusCode::BAD_REQUEST if failure.closes => {
-                head.headers
-                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 if let Some(size) = failure.size {
@@ -143,6 +137,10 @@ impl Head {
         }
         if let Some(seconds) = failure.retry_after {
             head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if failure.closes {
+            head.headers
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         head.namespace(name);
         (head, body)

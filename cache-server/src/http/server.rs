@@ -1,36 +1,41 @@
-//! Accepts connections, speaks HTTP/1.1 on them, and lets them end in peace.
+//! Accepts connections, not more than there is room for, and lets them end in peace.
 
-use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use crds::static_config::Connections;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::handler::Handler;
-use super::sendfile::{Connection, Slot};
+use super::serve::{Door, serve};
+use super::tls::Certificates;
 
-/// Also the time that an idle connection is kept.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bounds a request's head, and what waits to be written. The number of headers keeps its default bound of 100, for which the
-/// library needs no memory of its own.
-const MAXIMUM_BUFFER: usize = 64 * 1024;
-/// Connections at the same time; more wait in the kernel's queue.
-const MAXIMUM_CONNECTIONS: usize = 8192;
+/// Connections beyond the bound that are answered 503 at the same time. What is more waits in the kernel's queue.
+const TURNED_AWAY: usize = 256;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two log lines that say the same.
+const QUIET: Duration = Duration::from_secs(10);
 
-/// The data port.
+/// The data port, or both of them.
 #[derive(Debug)]
 pub struct Server {
-    pub listener: TcpListener,
+    pub listeners: Vec<Listener>,
     pub handler: Arc<Handler>,
+    pub limits: Connections,
     pub drain: Drain,
+}
+
+/// One port.
+#[derive(Debug)]
+pub struct Listener {
+    pub socket: TcpListener,
+    /// There if it speaks TLS.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 /// How a server is told to end.
@@ -42,17 +47,39 @@ pub struct Drain {
     pub cut: CancellationToken,
 }
 
+/// Room for connections, on all ports together.
+#[derive(Debug)]
+struct Room {
+    places: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+    said: Mutex<Option<Instant>>,
+}
+
 impl Server {
     /// Serves until draining begins, and then until the last connection ended or `patience` is over.
     pub async fn run(self, patience: Duration) {
         let connections = TaskTracker::new();
-        let places = Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS));
+        let door = Arc::new(Door {
+            handler: self.handler,
+            limits: self.limits,
+            drain: self.drain,
+            crowded: Notify::new(),
+        });
+        let room = Room {
+            places: Arc::new(Semaphore::new(self.limits.maximum as usize)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+            said: Mutex::default(),
+        };
+        let accepting = self
+            .listeners
+            .iter()
+            .map(|listener| accept(listener, &door, &connections, &room));
         tokio::select! {
-            () = self.accept(&connections, &places) => {}
-            () = self.drain.begin.cancelled() => {}
+            _ = futures::future::join_all(accepting) => {}
+            () = door.drain.begin.cancelled() => {}
         }
         // Closed at once, so that clients go elsewhere instead of waiting in the queue.
-        drop(self.listener);
+        drop(self.listeners);
         connections.close();
         if tokio::time::timeout(patience, connections.wait())
             .await
@@ -63,77 +90,94 @@ impl Server {
                 "cutting downloads that outlast the drain timeout"
             );
         }
-        self.drain.cut.cancel();
+        door.drain.cut.cancel();
         connections.wait().await;
     }
+}
 
-    async fn accept(&self, connections: &TaskTracker, places: &Arc<Semaphore>) {
-        let mut pause = Duration::from_millis(5);
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
-                return;
-            };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    pause = Duration::from_millis(5);
-                    let (handler, drain) = (self.handler.clone(), self.drain.clone());
-                    connections.spawn(async move {
-                        handler.metrics.connections.inc();
-                        serve(stream, &handler, &drain).await;
-                        handler.metrics.connections.dec();
-                        drop(place);
-                    });
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                // Out of file descriptors, most likely: asking again at once would only burn a core.
-                Err(error) => {
+async fn accept(listener: &Listener, door: &Arc<Door>, connections: &TaskTracker, room: &Room) {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match listener.socket.accept().await {
+            Ok((stream, peer)) => {
+                pause = Duration::from_millis(5);
+                let certificates = listener.certificates.clone();
+                let Some(place) = room.place(door).await else {
+                    return;
+                };
+                let door = door.clone();
+                connections.spawn(run(stream, address(peer), certificates, door, place));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            // Out of file descriptors, most likely: asking again at once would only burn a core.
+            Err(error) => {
+                door.handler.metrics.accept_failures.inc();
+                if room.may_say() {
                     tracing::warn!(%error, pause_ms = pause.as_millis(), "failed to accept a connection");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
+                door.crowded.notify_waiters();
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, handler: &Arc<Handler>, drain: &Drain) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let slot = Slot::default();
-    let service = service_fn(|request| async {
-        Ok::<_, Infallible>(handler.handle(request, Some(&slot)).await)
-    });
-    let stream = Connection::new(
-        stream,
-        slot.clone(),
-        handler.buffers.clone(),
-        handler.metrics.clone(),
-    );
-    let connection = http1::Builder::new()
-        .half_close(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAXIMUM_BUFFER)
-        .serve_connection(stream, service);
-    tokio::pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            // A client that leaves is no error of ours.
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-                return;
-            }
-            () = drain.begin.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = drain.cut.cancelled() => return,
+/// What a connection holds while it lasts.
+enum Place {
+    Served(OwnedSemaphorePermit),
+    TurnedAway(OwnedSemaphorePermit),
+}
+
+async fn run(
+    stream: TcpStream,
+    address: IpAddr,
+    certificates: Option<Arc<Certificates>>,
+    door: Arc<Door>,
+    place: Place,
+) {
+    let metrics = door.handler.metrics.clone();
+    metrics.connections.inc();
+    let welcome = matches!(place, Place::Served(_));
+    serve(stream, address, certificates.as_deref(), &door, welcome).await;
+    metrics.connections.dec();
+    let (Place::Served(permit) | Place::TurnedAway(permit)) = place;
+    drop(permit);
+}
+
+impl Room {
+    /// A place, or one among those that are turned away. They get an answer: containerd would wait for one in the kernel's
+    /// queue, some versions without end, while 503 sends it to the upstream.
+    async fn place(&self, door: &Door) -> Option<Place> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Some(Place::Served(place));
         }
+        door.handler.metrics.connections_turned_away.inc();
+        // Connections that only wait for a next request make room.
+        door.crowded.notify_waiters();
+        if self.may_say() {
+            tracing::warn!(
+                "all places for connections are taken; new ones are answered 503 (connections.maximum in static.yaml)"
+            );
+        }
+        let place = self.turned_away.clone().acquire_owned().await.ok()?;
+        Some(Place::TurnedAway(place))
     }
+
+    fn may_say(&self) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = said.is_none_or(|said| now.duration_since(said) >= QUIET);
+        if due {
+            *said = Some(now);
+        }
+        due
+    }
+}
+
+/// IPv4 clients have IPv4 addresses, on a port for both too.
+fn address(peer: SocketAddr) -> IpAddr {
+    peer.ip().to_canonical()
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

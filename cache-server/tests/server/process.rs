@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use cache_server::oci::{Algorithm, Digest};
 
-use crate::support::{FakeUpstream, Fault, Gate, blob_path, content, eventually};
+use crate::support::{FakeUpstream, Fault, Gate, Raw, blob_path, content, eventually};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
 
@@ -128,6 +128,7 @@ fn a_broken_static_file_refuses_to_start() {
 struct Process {
     child: Child,
     address: String,
+    admin_address: String,
 }
 
 impl Process {
@@ -160,16 +161,21 @@ impl Process {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
+        let (address, admin_address) = loop {
             let line: serde_json::Value =
                 serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
             if let Some(address) = line["data_address"].as_str() {
-                break address.to_owned();
+                let admin_address = line["admin_address"].as_str().unwrap();
+                break (address.to_owned(), admin_address.to_owned());
             }
         };
         // Read on: a full pipe would stop the program.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        Self {
+            child,
+            address,
+            admin_address,
+        }
     }
 
     async fn get(&self, path: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
@@ -389,4 +395,46 @@ async fn fsck_finds_a_flipped_byte_and_repairs_it() {
         .arg(directory.path())
         .output();
     assert_eq!(nothing.unwrap().status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_can_open_nothing_more_waits_for_room_instead_of_spinning() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start().await;
+    let process = Process::start(directory.path(), &upstream);
+    // Open before, since the admin port can't accept either.
+    let mut admin = Raw::connect(process.admin_address.parse().unwrap()).await;
+    let id = rustix::process::Pid::from_child(&process.child);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", id.as_raw_nonzero()))
+        .unwrap()
+        .count() as u64;
+    let limit = |files| rustix::process::Rlimit {
+        current: Some(files),
+        maximum: Some(1024),
+    };
+    rustix::process::prlimit(Some(id), rustix::process::Resource::Nofile, limit(open + 4)).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(Raw::connect(process.address.parse().unwrap()).await);
+    }
+    let mut failures = 0;
+    // The first pauses are those of a few milliseconds: a loop without them would count thousands.
+    while failures < 6 {
+        let page = admin.get("/metrics").await.body;
+        let page = String::from_utf8(page).unwrap();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix("larder_accept_failures_total "));
+        failures = line.unwrap().parse().unwrap();
+    }
+    assert!(failures < 50, "{failures}");
+    drop(clients);
+    let served = || async {
+        process
+            .get("/v2/")
+            .await
+            .is_ok_and(|(status, _)| status == 200)
+    };
+    eventually("there is room again", served).await;
 }

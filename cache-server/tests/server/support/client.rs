@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
+    pub version: http::Version,
     pub headers: HeaderMap,
     /// `Err`: the connection ended short of Content-Length.
     pub body: Result<Vec<u8>, String>,
@@ -59,10 +60,14 @@ impl Download {
     }
 
     pub async fn rest(mut self) -> Reply {
-        let (status, headers) = match &self.response {
-            Ok(response) => (response.status(), response.headers().clone()),
+        let (status, version, headers) = match &self.response {
+            Ok(response) => (
+                response.status(),
+                response.version(),
+                response.headers().clone(),
+            ),
             // The connection ended before the head, which is as good as an error later on.
-            Err(_) => (StatusCode::OK, HeaderMap::new()),
+            Err(_) => (StatusCode::OK, http::Version::HTTP_11, HeaderMap::new()),
         };
         let mut content = Vec::new();
         let body = loop {
@@ -74,6 +79,7 @@ impl Download {
         };
         Reply {
             status,
+            version,
             headers,
             body,
         }

@@ -3,6 +3,7 @@
 mod client;
 mod fake_cloud;
 mod fake_upstream;
+pub mod frames;
 mod program;
 mod protection;
 mod proxy;
@@ -20,7 +21,8 @@ pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
 pub use program::Program;
 pub use proxy::FakeProxy;
 pub use raw::Raw;
-pub use test_server::{TestServer, blob_path};
+pub use test_server::{Builder, TestServer, blob_path};
+pub use tls::{Authority, Pair};
 
 /// The host under which most tests know their upstream.
 pub const HOST: &str = "r.test";

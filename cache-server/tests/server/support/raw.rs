@@ -44,6 +44,19 @@ impl Raw {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
+    /// Whether the connection still takes it.
+    pub async fn try_write(&mut self, text: &str) -> bool {
+        self.stream.write_all(text.as_bytes()).await.is_ok()
+    }
+
+    /// The next answer, if there is one before the end.
+    pub async fn next_reply(&mut self, to_head: bool) -> Option<RawReply> {
+        if self.unread.is_empty() && !self.more().await {
+            return None;
+        }
+        Some(self.reply(to_head).await)
+    }
+
     pub async fn get(&mut self, path: &str) -> RawReply {
         self.write(&format!("GET {path} HTTP/1.1\r\nHost: cache\r\n\r\n"))
             .await;

@@ -14,7 +14,7 @@ use http::Method;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::{Download, FakeUpstream, HOST, Reply};
+use super::{Authority, Download, FakeUpstream, HOST, Pair, Reply};
 
 /// Seconds since 1970 at which the tests' clocks begin.
 const START: i64 = 1_800_000_000;
@@ -26,6 +26,9 @@ pub struct Builder {
     policy: Option<String>,
     directory: Option<Arc<TempDir>>,
     drain_seconds: u64,
+    authority: Option<Arc<Authority>>,
+    mutual: bool,
+    first_version: bool,
     tune: Box<dyn FnOnce(&mut Options) + Send>,
 }
 
@@ -36,6 +39,8 @@ pub struct TestServer {
     clock: Arc<AtomicI64>,
     shutdown: Option<oneshot::Sender<()>>,
     client: reqwest::Client,
+    /// Of the certificate that clients see, if the data port speaks TLS.
+    pub authority: Option<Arc<Authority>>,
 }
 
 impl Builder {
@@ -70,6 +75,24 @@ impl Builder {
 
     pub fn drain_seconds(mut self, seconds: u64) -> Self {
         self.drain_seconds = seconds;
+        self
+    }
+
+    /// The data port speaks TLS, with files in `tls/`. The client speaks HTTP/2.
+    pub fn tls(mut self) -> Self {
+        self.authority = Some(Arc::new(Authority::new()));
+        self
+    }
+
+    /// TLS that asks clients for certificates, which the same authority makes.
+    pub fn mutual_tls(mut self) -> Self {
+        self.mutual = true;
+        self.tls()
+    }
+
+    /// The client speaks HTTP/1.1 over TLS too.
+    pub fn first_version(mut self) -> Self {
+        self.first_version = true;
         self
     }
 
@@ -109,6 +132,11 @@ impl Builder {
             Location::Directory(config),
         );
         options.clock = Clock::Manual(clock.clone());
+        if let Some(authority) = &self.authority {
+            let tls = authority.write(&directory.path().join("tls"), self.mutual);
+            options.static_config.tls = Some(tls);
+        }
+        let client = client(self.authority.as_deref(), None, self.first_version);
         (self.tune)(&mut options);
         let (shutdown, told) = oneshot::channel();
         let app = App::start(options, async {
@@ -121,7 +149,8 @@ impl Builder {
             directory,
             clock,
             shutdown: Some(shutdown),
-            client: client(),
+            client,
+            authority: self.authority,
         }
     }
 }
@@ -137,13 +166,25 @@ pub fn policy(upstreams: &[(String, Vec<String>)], tail: &str) -> String {
     text
 }
 
-fn client() -> reqwest::Client {
-    reqwest::Client::builder()
+fn client(
+    authority: Option<&Authority>,
+    identity: Option<&Pair>,
+    first_version: bool,
+) -> reqwest::Client {
+    let roots = authority
+        .map(|authority| reqwest::Certificate::from_pem(authority.pem.as_bytes()).unwrap());
+    let mut builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .tls_certs_only([])
-        .build()
-        .unwrap()
+        .tls_certs_only(roots);
+    if first_version {
+        builder = builder.http1_only();
+    }
+    if let Some(pair) = identity {
+        let pem = format!("{}{}", pair.key, pair.certificate);
+        builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
+    }
+    builder.build().unwrap()
 }
 
 impl TestServer {
@@ -154,6 +195,9 @@ impl TestServer {
             policy: None,
             directory: None,
             drain_seconds: 20,
+            authority: None,
+            mutual: false,
+            first_version: false,
             tune: Box::new(|_| {}),
         }
     }
@@ -175,6 +219,21 @@ impl TestServer {
         self.app.data_address
     }
 
+    /// Scheme and address of the data port.
+    pub fn data_url(&self) -> String {
+        let scheme = self.authority.as_ref().map_or("http", |_| "https");
+        format!("{scheme}://{}", self.app.data_address)
+    }
+
+    pub fn tls_address(&self) -> Option<std::net::SocketAddr> {
+        self.app.tls_address
+    }
+
+    /// Another client, with connections of its own and perhaps a certificate.
+    pub fn other_client(&self, identity: Option<&Pair>) -> reqwest::Client {
+        client(self.authority.as_deref(), identity, false)
+    }
+
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.app.admin_address)
     }
@@ -187,7 +246,7 @@ impl TestServer {
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Download {
         let mut request = self
             .client
-            .request(method, format!("http://{}{path}", self.app.data_address));
+            .request(method, format!("{}{path}", self.data_url()));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
