@@ -1,5 +1,6 @@
 //! The only place where the parts are put together.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::cache::{Cache, Patience};
 use crate::clock::Clock;
 use crate::config::Location;
 use crate::descriptors;
+use crate::http::access::Access;
 use crate::http::buffers::Buffers;
 use crate::http::handler::Handler;
 use crate::http::tls::{self, Certificates};
@@ -102,7 +104,10 @@ impl App {
             options.patience,
         );
         let status = Arc::new(Status::default());
+        let access = Arc::new(Access::default());
         let mut reloader = Reloader {
+            access: access.clone(),
+            judges_clients: config.judges_clients(),
             location: options.location,
             cache: cache.clone(),
             store: store.clone(),
@@ -115,6 +120,7 @@ impl App {
             },
             status: status.clone(),
             in_force: None,
+            directories: BTreeSet::new(),
         };
         let reloader = blocking(move || {
             reloader.start();
@@ -143,6 +149,7 @@ impl App {
             listeners: data.listeners,
             handler: Arc::new(Handler {
                 cache: cache.clone(),
+                access,
                 metrics: metrics.clone(),
                 access_log: config.access_log,
                 buffers: Buffers::default(),

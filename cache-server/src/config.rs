@@ -1,5 +1,6 @@
 //! Where the configuration lies, and reading it. Contents and rules are those of `crds`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use crds::{POLICY_FILE, STATIC_FILE};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::http::access::{self, Guard};
 use crate::upstream::Files;
 
 /// Where to look.
@@ -40,6 +42,12 @@ pub enum Error {
     },
     #[error("{path}: failed to read the configuration: {message}")]
     File { path: PathBuf, message: String },
+    #[error("failed to read the {field} {path} of access: {source}")]
+    AccessFile {
+        field: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("failed to read the {field} {path} of the upstream {host}: {source}")]
     UpstreamFile {
         field: &'static str,
@@ -85,13 +93,7 @@ impl Location {
         match self {
             Self::Defaults => None,
             Self::Directory(path) => Some(path),
-            Self::File(path) => path.parent().map(|parent| {
-                if parent.as_os_str().is_empty() {
-                    Path::new(".")
-                } else {
-                    parent
-                }
-            }),
+            Self::File(path) => Some(directory(path)),
         }
     }
 
@@ -158,7 +160,35 @@ impl LoadedPolicy {
                 files.insert(path.to_owned(), content);
             }
         }
+        for (field, path) in policy.access.files() {
+            let content = fs::read(path).map_err(|source| Error::AccessFile {
+                field,
+                path: path.to_owned(),
+                source,
+            })?;
+            files.insert(path.to_owned(), content);
+        }
         Ok(Self { policy, files })
+    }
+
+    /// Who guards the data port. `authority`: whether clients' certificates can be judged.
+    pub fn guard(&self, authority: bool) -> Result<Guard, access::Error> {
+        Guard::new(&self.policy.access, authority, |path| self.content(path))
+    }
+
+    /// Whether [`Self::guard`] would give the same one again.
+    pub fn is_guarded_by(&self, guard: &Guard) -> bool {
+        guard.is_made_from(&self.policy.access, |path| self.content(path))
+    }
+
+    fn content(&self, path: &Path) -> &[u8] {
+        self.files.get(path).unwrap_or_default()
+    }
+
+    /// Where the files lie that the policy names.
+    pub fn directories(&self) -> BTreeSet<PathBuf> {
+        let paths = self.files.iter().map(|(path, _)| path);
+        paths.map(|path| directory(path).to_owned()).collect()
     }
 
     /// Changes when the policy's meaning or one of its files does.
@@ -171,6 +201,12 @@ impl LoadedPolicy {
         }
         hasher.finalize().into()
     }
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn combined(path: &Path) -> Result<Combined, Error> {

@@ -3,6 +3,7 @@
 
 pub mod route;
 
+pub mod access;
 pub mod access_log;
 pub mod body;
 pub mod buffers;

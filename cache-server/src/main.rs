@@ -55,6 +55,9 @@ fn check(path: &Path) -> anyhow::Result<()> {
         Certificates::load(files)?;
     }
     let policy = location.policy()?;
+    if let Some(loaded) = &policy {
+        loaded.guard(config.judges_clients())?;
+    }
     println!("the static configuration is valid: {}", config.hash());
     match policy {
         Some(loaded) => println!("the policy is valid: {}", loaded.policy.hash()),

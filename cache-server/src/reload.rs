@@ -1,6 +1,7 @@
 //! Takes policies: at start, and whenever the file changes. What can't be taken changes nothing but what is said.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Rules};
 use crate::config::{LoadedPolicy, Location};
+use crate::http::access::{self, Access};
 use crate::storage::Store;
 use crate::upstream::{self, Environment, Upstream};
 
@@ -52,6 +54,20 @@ pub struct Reloader {
     pub upstreams: Environment,
     pub status: Arc<Status>,
     pub in_force: Option<[u8; 32]>,
+    pub access: Arc<Access>,
+    /// Whether certificates of clients can be judged.
+    pub judges_clients: bool,
+    /// Where files lie that the policy in force names.
+    pub directories: BTreeSet<PathBuf>,
+}
+
+/// Why a policy that is right in itself can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Upstream(upstream::Error),
+    #[error("{0}")]
+    Access(access::Error),
 }
 
 impl Reloader {
@@ -133,7 +149,7 @@ impl Reloader {
         }
     }
 
-    fn take(&mut self, loaded: &LoadedPolicy, source: Source) -> Result<(), upstream::Error> {
+    fn take(&mut self, loaded: &LoadedPolicy, source: Source) -> Result<(), Error> {
         let rules = self.cache.rules();
         let fingerprint = loaded.fingerprint();
         let upstreams = loaded
@@ -154,7 +170,12 @@ impl Reloader {
                     }
                 }
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::Upstream)?;
+        let guard = match self.access.guard() {
+            Some(guard) if loaded.is_guarded_by(&guard) => guard,
+            _ => Arc::new(loaded.guard(self.judges_clients).map_err(Error::Access)?),
+        };
         for old in rules.iter().flat_map(|rules| rules.upstreams()) {
             if !upstreams.iter().any(|new| Arc::ptr_eq(old, new)) {
                 old.hide();
@@ -163,8 +184,17 @@ impl Reloader {
         for upstream in &upstreams {
             upstream.show();
         }
+        // Stricter first, more open last: nobody gets by the one what only the other opens.
+        let open = guard.is_open();
+        if !open {
+            self.access.install(guard.clone());
+        }
         self.cache.install(Rules::new(&loaded.policy, upstreams));
+        if open {
+            self.access.install(guard);
+        }
         self.in_force = Some(fingerprint);
+        self.directories = loaded.directories();
         let (hash, now) = (loaded.policy.hash(), self.upstreams.clock.now());
         #[expect(
             clippy::cast_precision_loss,
@@ -208,11 +238,11 @@ impl Reloader {
             return;
         };
         let (sender, mut changes) = mpsc::channel(1);
-        // Kept alive: dropping it ends the events.
-        let _watcher = watch(&directory, sender);
+        let mut watched = Watched::new(sender);
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            watched.follow(&directory, &self.directories);
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = changes.recv() => {
@@ -236,16 +266,43 @@ impl Reloader {
     }
 }
 
-/// Watches the directory, not the file: a mounted config map changes by the swap of a symlink beside it.
-fn watch(directory: &Path, changes: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let watcher = notify::recommended_watcher(move |_| {
-        let _ = changes.try_send(());
-    });
-    let watching = watcher.and_then(|mut watcher| {
-        watcher.watch(directory, notify::RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watching
-        .inspect_err(|error| tracing::warn!(%error, directory = %directory.display(), "failed to watch the configuration; it is polled"))
-        .ok()
+/// Directories whose events are heard. Not files: a mounted config map or Secret changes by the swap of a symlink beside them.
+struct Watched {
+    /// `None` if the system gives no events.
+    watcher: Option<notify::RecommendedWatcher>,
+    directories: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    fn new(changes: mpsc::Sender<()>) -> Self {
+        let watcher = notify::recommended_watcher(move |_| {
+            let _ = changes.try_send(());
+        });
+        let watcher = watcher.inspect_err(
+            |error| tracing::warn!(%error, "failed to watch the configuration; it is polled"),
+        );
+        Self {
+            watcher: watcher.ok(),
+            directories: BTreeSet::new(),
+        }
+    }
+
+    /// Hears of these directories, and no more of others.
+    fn follow(&mut self, configuration: &Path, named: &BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let mut wanted = named.clone();
+        wanted.insert(configuration.to_owned());
+        for old in self.directories.difference(&wanted) {
+            // It may be gone.
+            let _ = watcher.unwatch(old);
+        }
+        for new in wanted.difference(&self.directories) {
+            if let Err(error) = watcher.watch(new, notify::RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, directory = %new.display(), "failed to watch a directory; it is polled");
+            }
+        }
+        self.directories = wanted;
+    }
 }

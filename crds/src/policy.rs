@@ -1,5 +1,6 @@
 //! `policy.yaml`: what a cache server serves, from where and for how long. A change is live within a second of its arrival.
 
+mod access;
 mod capacity;
 mod check;
 mod decide;
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::values::{Duration, RegistryHost, RepositoryGlob, TagGlob};
 
+pub use access::{Access, BasicAccess, TokenAccess};
 pub use capacity::{Capacity, Retention};
 pub use check::Error;
 pub use decide::{Decision, Decisions, Kept, Subject};
@@ -38,7 +40,11 @@ pub struct Policy {
     /// Upstream of requests that name none (Docker's `registry-mirrors`). One of `upstreams`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_upstream: Option<RegistryHost>,
-    /// Whether content that credentials unlock may be given to clients that show none. Needed for credentials.
+    /// What clients must show. Default: nothing.
+    #[serde(default, skip_serializing_if = "Access::is_anonymous")]
+    pub access: Access,
+    /// Whether content that credentials unlock may be given to clients that show none. Needed for credentials where `access`
+    /// lets everybody in.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_anonymous_private: bool,
     /// Tried in order; the first that matches decides.
@@ -135,6 +141,7 @@ impl Policy {
                 .map(upstream)
                 .into(),
             default_upstream: Some("docker.io".parse().expect("docker.io is valid")),
+            access: Access::default(),
             allow_anonymous_private: false,
             rules: Vec::new(),
             default_action: Action::Cache,

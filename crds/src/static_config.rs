@@ -179,6 +179,13 @@ impl StaticConfig {
         Ok(())
     }
 
+    /// Whether there is an authority for certificates of clients.
+    pub fn judges_clients(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_certificate_authority_file.is_some())
+    }
+
     /// The text of the file.
     pub fn to_yaml(&self) -> String {
         serde_saphyr::to_string(self).expect("plain data has a YAML form")

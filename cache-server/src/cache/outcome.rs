@@ -21,6 +21,8 @@ pub enum CacheOutcome {
     Refused,
     /// Answered "forbidden" by the policy.
     Denied,
+    /// The client did not show what `access` wants.
+    Unauthorized,
     /// The upstream does not have it or does not give it.
     NotFound,
     /// The upstream failed and there is no copy.
@@ -43,6 +45,7 @@ impl CacheOutcome {
             Self::Bypass => "bypass",
             Self::Refused => "refused",
             Self::Denied => "denied",
+            Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::Unavailable => "unavailable",
             Self::Invalid => "invalid",
@@ -62,6 +65,7 @@ impl CacheOutcome {
             Self::Bypass => "larder; fwd=bypass",
             Self::Refused => "larder; detail=refused",
             Self::Denied => "larder; detail=denied",
+            Self::Unauthorized => "larder; detail=unauthorized",
             Self::NotFound => "larder; fwd=miss; detail=not_found",
             Self::Unavailable => "larder; fwd=miss; detail=unavailable",
             Self::Invalid => "larder; detail=invalid",

@@ -22,6 +22,8 @@ pub struct Failure {
     pub retry_after: Option<u64>,
     /// Size of the content, for a range outside of it.
     pub size: Option<u64>,
+    /// How the client can say who it is.
+    pub challenge: Option<&'static str>,
     /// Whether the connection must not be used for another request.
     pub closes: bool,
 }
@@ -53,6 +55,7 @@ impl Failure {
             message,
             retry_after: None,
             size: None,
+            challenge: None,
             closes: false,
         }
     }
@@ -185,6 +188,26 @@ impl Failure {
                 CacheOutcome::Invalid,
                 message.to_owned(),
             )
+        }
+    }
+
+    /// To a client that does not show what `access` wants. Without a challenge it is told that it was meant to show it unasked.
+    pub fn stranger(challenge: Option<&'static str>) -> Self {
+        let (status, code, message) = match challenge {
+            Some(_) => (
+                StatusCode::UNAUTHORIZED,
+                ErrorCode::Unauthorized,
+                "this cache wants to know who asks",
+            ),
+            None => (
+                StatusCode::FORBIDDEN,
+                ErrorCode::Denied,
+                "this cache wants to know who asks, and asks nobody itself: the node must send its credentials with each request",
+            ),
+        };
+        Self {
+            challenge,
+            ..Self::new(status, code, CacheOutcome::Unauthorized, message.to_owned())
         }
     }
 

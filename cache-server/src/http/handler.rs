@@ -9,6 +9,7 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tracing::Instrument as _;
 
+use super::access::Access;
 use super::access_log::{Observed, Record};
 use super::body::Body;
 use super::buffers::Buffers;
@@ -35,6 +36,7 @@ pub const LARGEST_HEAD: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Handler {
     pub cache: Cache,
+    pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
     pub access_log: bool,
     pub buffers: Buffers,
@@ -62,7 +64,7 @@ impl Handler {
         let (parts, _) = request.into_parts();
         let span = record.span.clone();
         let reply = self
-            .reply(&parts, bodiless, &mut record)
+            .reply(&parts, bodiless, client, &mut record)
             .instrument(span)
             .await;
         self.respond(reply, record, client, running)
@@ -105,6 +107,7 @@ impl Handler {
         &self,
         parts: &http::request::Parts,
         bodiless: bool,
+        client: &Client,
         record: &mut Record,
     ) -> Reply {
         let head_only = parts.method == Method::HEAD;
@@ -115,6 +118,9 @@ impl Handler {
             return Reply::failure(&Failure::body(), None, head_only);
         }
         if let Some(failure) = too_large(parts) {
+            return Reply::failure(&failure, None, head_only);
+        }
+        if let Some(failure) = self.refuse_stranger(parts, client).await {
             return Reply::failure(&failure, None, head_only);
         }
         let path = parts.uri.path();
@@ -146,6 +152,22 @@ impl Handler {
             }
             Err(error) => Reply::failure(&Failure::of_cache(&error, asked), Some(name), head_only),
         }
+    }
+
+    /// Before anything is looked up: strangers learn nothing of what is here.
+    async fn refuse_stranger(
+        &self,
+        parts: &http::request::Parts,
+        client: &Client,
+    ) -> Option<Failure> {
+        let guard = self.access.guard()?;
+        if guard.admits(&parts.headers, client).await {
+            return None;
+        }
+        // A challenge makes containerd send what it knows for the upstream that `ns` names.
+        let asks = !route::names_upstream(parts.uri.query());
+        let challenge = guard.challenge().filter(|_| asks);
+        Some(Failure::stranger(challenge))
     }
 
     async fn ask(

@@ -2,7 +2,7 @@
 
 use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, HeaderName, LINK, RETRY_AFTER, WARNING,
+    ETAG, HeaderName, LINK, RETRY_AFTER, WARNING, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -137,6 +137,10 @@ impl Head {
         }
         if let Some(seconds) = failure.retry_after {
             head.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = failure.challenge {
+            head.headers
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if failure.closes {
             head.headers

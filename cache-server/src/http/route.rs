@@ -136,6 +136,11 @@ pub fn is_ping(path: &str) -> bool {
     matches!(path, "/v2" | "/v2/")
 }
 
+/// Whether the query names the upstream, as containerd does.
+pub fn names_upstream(query: Option<&str>) -> bool {
+    pairs(query).any(|(key, _)| decode(key) == "ns")
+}
+
 /// The kind stands at the end, since a repository can have any number of components.
 fn split(rest: &str) -> Option<(&str, Kind<'_>)> {
     if let Some(name) = rest.strip_suffix("/tags/list") {

@@ -37,7 +37,7 @@ impl Files {
         Self(named.collect())
     }
 
-    pub(super) fn get(&self, path: &Path) -> Option<&[u8]> {
+    pub fn get(&self, path: &Path) -> Option<&[u8]> {
         self.0.get(path).map(Vec::as_slice)
     }
 }

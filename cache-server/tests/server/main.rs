@@ -9,6 +9,7 @@
 
 mod support;
 
+mod access;
 mod bad_days;
 mod capacity;
 mod credentials;

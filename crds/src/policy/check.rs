@@ -37,7 +37,7 @@ pub enum Error {
     )]
     SameCredential { host: RegistryHost },
     #[error(
-        "failed to take the policy: the upstream {host} has credentials, and clients of this cache show none; write allowAnonymousPrivate: true if everybody who reaches the cache may pull what they unlock"
+        "failed to take the policy: the upstream {host} has credentials, and clients of this cache show none; say in access what they must show, or write allowAnonymousPrivate: true if everybody who reaches the cache may pull what they unlock"
     )]
     AnonymousPrivate { host: RegistryHost },
     #[error(
@@ -162,7 +162,8 @@ impl Policy {
         if scopes.len() < credentials.len() {
             return Err(Error::SameCredential { host: host() });
         }
-        if !credentials.is_empty() && !self.allow_anonymous_private {
+        let everybody = self.access.is_anonymous();
+        if !credentials.is_empty() && everybody && !self.allow_anonymous_private {
             return Err(Error::AnonymousPrivate { host: host() });
         }
         Ok(())

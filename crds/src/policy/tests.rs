@@ -199,3 +199,18 @@ proptest::proptest! {
         let _ = Policy::parse(&text);
     }
 }
+
+#[test]
+fn credentials_need_no_permission_where_clients_show_who_they_are() {
+    let with = |access: &str| Policy::parse(&FULL.replace("allowAnonymousPrivate: true", access));
+    for access in [
+        "access: {basic: {htpasswdFile: /users}}",
+        "access: {token: {tokensFile: /tokens}, clientCertificate: true}",
+    ] {
+        let policy = with(access).unwrap();
+        assert_eq!(Policy::parse(&policy.to_yaml()).unwrap(), policy);
+    }
+    for access in ["access: {}", "access: {clientCertificate: false}"] {
+        assert!(matches!(with(access), Err(Error::AnonymousPrivate { .. })));
+    }
+}
