@@ -188,7 +188,7 @@ fn declared(
         format: policy::FORMAT,
         upstreams: upstreams.clone(),
         default_upstream,
-        access: crds::policy::Access::default(),
+        access: policy::Access::default(),
         allow_anonymous_private: spec.allow_anonymous_private,
         rules: merged,
         default_action: spec.default_action,

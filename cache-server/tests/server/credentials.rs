@@ -176,10 +176,29 @@ async fn what_credentials_unlock_is_not_served_through_other_repositories_or_ups
         format!("/v2/team/a/blobs/{layer}?ns=other.test"),
         format!("/v2/team/a/manifests/{}?ns=other.test", image.digest),
         "/v2/team/a/manifests/v1?ns=other.test".to_owned(),
+        format!("/v2/open/a/referrers/{}", image.digest),
+        format!("/v2/team/a/referrers/{}?ns=other.test", image.digest),
+        format!("/v2/team/a/../../open/a/blobs/{layer}"),
+        format!("/v2/team/a/blobs/{layer}?ns=other.test&ns={HOST}"),
     ] {
         let reply = server.get(&path).await;
         assert_eq!(reply.status, 404, "{path}");
         assert!(!reply.headers.contains_key("www-authenticate"), "{path}");
+    }
+    // Parts of it are not either, and no head says that it is there.
+    for path in [
+        format!("/v2/open/a/blobs/{layer}"),
+        format!("/v2/team/a/blobs/{layer}?ns=other.test"),
+    ] {
+        assert_eq!(server.get_range(&path, "bytes=0-9").await.status, 404);
+        assert_eq!(server.get_range(&path, "bytes=10-").await.status, 404);
+        let reply = server.head(&path).await;
+        assert_eq!(reply.status, 404);
+        assert!(!reply.headers.contains_key("docker-content-digest"));
+        let known = format!("\"{layer}\"");
+        let headers = [("if-none-match", known.as_str())];
+        let reply = server.send(http::Method::GET, &path, &headers).await;
+        assert_eq!(reply.status(), 404);
     }
     // The other upstream was asked, and shown nothing.
     assert!(other.count("") > 0);

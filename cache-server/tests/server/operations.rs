@@ -353,3 +353,37 @@ async fn the_status_says_how_the_server_is_and_shows_no_markup_of_others() {
     }
     assert!(!page.contains("<script"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_ports_calls_are_not_on_the_data_port() {
+    let upstream = FakeUpstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "secret\n").unwrap();
+    let server = start(&upstream, &token).await;
+    let headers = [("authorization", "Bearer secret")];
+    for (method, path, status) in [
+        (http::Method::GET, "/v1/ls", 404),
+        (http::Method::GET, "/metrics", 404),
+        (http::Method::GET, "/configz", 404),
+        (http::Method::GET, "/healthz", 404),
+        (http::Method::POST, "/v1/purge", 405),
+    ] {
+        let reply = server.send(method, path, &headers).await;
+        assert_eq!(reply.status(), status, "{path}");
+    }
+    // Where they are, only the whole token opens.
+    let url = format!("{}/v1/ls", server.admin_url());
+    let client = server.other_client(None);
+    for (shown, status) in [
+        ("Bearer secret", 200),
+        ("Bearer secre", 403),
+        ("Bearer secretsecret", 403),
+        ("Bearer ", 403),
+        ("Basic secret", 403),
+        ("secret", 403),
+    ] {
+        let reply = client.get(&url).header("authorization", shown).send().await;
+        assert_eq!(reply.unwrap().status(), status, "{shown}");
+    }
+}

@@ -27,6 +27,18 @@ async fn a_redirect_to_an_address_inside_is_refused() {
         "http://169.254.169.254",
         "http://10.0.0.1",
         "http://[::1]:9",
+        "http://[fd00:ec2::254]",
+        "http://[::ffff:169.254.169.254]",
+        "http://[::ffff:7f00:1]:9",
+        "http://[64:ff9b::a9fe:a9fe]",
+        "http://[fe80::1]",
+        "http://100.100.100.200",
+        "http://192.0.0.192",
+        // Other ways to write 127.0.0.2 and 169.254.169.254.
+        "http://2130706434:9",
+        "http://0x7f.2:9",
+        "http://0251.0376.0251.0376",
+        "http://0:9",
     ] {
         upstream.fault("/blobs/", Fault::Redirect(target.to_owned()), 1);
         let server = server(&upstream.endpoint(), "").await;
@@ -130,4 +142,59 @@ async fn a_broken_client_key_is_a_broken_policy_that_shows_nothing_of_it() {
     assert_eq!(status, 503);
     assert!(reason.contains("client certificate"), "{reason}");
     assert!(!reason.contains("c2VjcmV0"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_in_a_request_leads_to_an_address() {
+    let upstream = FakeUpstream::start().await;
+    let server = TestServer::of(&upstream).await;
+    for host in [
+        "169.254.169.254",
+        "[fd00:ec2::254]",
+        "[::ffff:169.254.169.254]",
+        "metadata.google.internal",
+        "localhost",
+        "127.0.0.1",
+        "2130706433",
+    ] {
+        for path in [
+            format!("/v2/a/manifests/v1?ns={host}"),
+            format!("/v2/a/manifests/v1?ns={host}:80"),
+            format!("/v2/a/manifests/v1?ns=r.test&ns={host}"),
+            format!("/v2/a/manifests/v1?ns={host}&ns=r.test"),
+            format!("/v2/{host}/a/manifests/v1"),
+            format!("/v2/{host}:80/a/manifests/v1"),
+        ] {
+            let reply = server.get(&path).await;
+            assert!([400, 404].contains(&reply.status.as_u16()), "{path}");
+            assert!(!reply.headers.contains_key("www-authenticate"), "{path}");
+        }
+    }
+    // What came to the only upstream was for its own names.
+    for request in upstream.requests() {
+        assert!(
+            request.contains("/v2/a/") || request.contains("/a/manifests/v1"),
+            "{request}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_realm_inside_the_network_is_not_asked_for_tokens() {
+    for realm in [
+        "http://169.254.169.254/latest/meta-data",
+        "http://[fd00:ec2::254]/token",
+        "http://[::ffff:10.0.0.1]/token",
+        "http://10.0.0.1/token",
+        "http://localhost:9/token",
+    ] {
+        let upstream = FakeUpstream::start().await;
+        upstream.image("a", "v1", &[]);
+        upstream.require_token(Some(realm));
+        let server = TestServer::of(&upstream).await;
+        let reply = server.get("/v2/a/manifests/v1").await;
+        assert_eq!(reply.status, 502, "{realm}");
+        let text = String::from_utf8_lossy(reply.content()).into_owned();
+        assert!(text.contains("realm"), "{text}");
+    }
 }

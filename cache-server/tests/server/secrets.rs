@@ -1,6 +1,6 @@
 //! What the program writes while it shows credentials: nothing of them, however much it is asked to say.
 
-use crate::support::{FakeCloud, FakeUpstream, Program};
+use crate::support::{Authority, FakeCloud, FakeUpstream, Program, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_line_has_a_secret_in_it() {
@@ -75,6 +75,113 @@ async fn no_log_line_has_a_secret_in_it() {
         "known0",
         "Signature=",
     ] {
+        let shown = text.lines().find(|line| line.contains(secret));
+        assert_eq!(shown, None, "{secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_log_nor_answer_nor_page_has_a_secret_of_clients_or_of_the_port() {
+    let upstream = FakeUpstream::start().await;
+    upstream.image("team/a", "v1", &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let authority = Authority::new();
+    let tls = authority.write(&directory.path().join("tls"), true);
+    let key = std::fs::read_to_string(&tls.key_file).unwrap();
+    let hash = bcrypt::hash("S3cr3t-client", 4).unwrap();
+    let config = format!(
+        "server:\n  dataListen: '127.0.0.1:0'\n  adminListen: '127.0.0.1:0'\n  store: {}\n  logFormat: Json\n  adminTokenFile: {}\n  tls: {{certificateFile: {}, keyFile: {}, clientCertificateAuthorityFile: {}}}\npolicy:\n  access: {{basic: {{htpasswdFile: {}}}, token: {{tokensFile: {}}}, clientCertificate: true}}\n  upstreams:\n  - {{host: r.test, endpoints: [\"{}\"]}}\n",
+        directory.path().join("store").display(),
+        write("admin-token", "S3cr3t-admin"),
+        tls.certificate_file.display(),
+        tls.key_file.display(),
+        tls.client_certificate_authority_file
+            .as_ref()
+            .unwrap()
+            .display(),
+        write("users", &format!("tenant:{hash}\n")),
+        write("tokens", "S3cr3t-token-of-a-node\n"),
+        upstream.endpoint(),
+    );
+    let path = std::path::PathBuf::from(write("config.yaml", &config));
+    let program = Program::start(&path, "trace").await;
+    let address = |name: &str| program.said(name);
+    let base = format!("https://{}", address("data_address").unwrap());
+    let root = reqwest::Certificate::from_pem(authority.pem.as_bytes()).unwrap();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([root])
+        .build()
+        .unwrap();
+    // What answers and pages said, beside the log.
+    let mut said = String::new();
+    for (user, password, status) in [
+        ("tenant", "S3cr3t-client", 200),
+        ("tenant", "S3cr3t-guess", 401),
+        ("S3cr3t-user", "S3cr3t-guess", 401),
+    ] {
+        let request = client
+            .get(format!("{base}/v2/"))
+            .basic_auth(user, Some(password));
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), status);
+        said += &reply.text().await.unwrap();
+    }
+    for (token, status) in [
+        ("S3cr3t-token-of-a-node", 404),
+        ("S3cr3t-token-of-another", 401),
+    ] {
+        let url = format!("{base}/v2/x?state=S3cr3t-query");
+        let reply = client.get(url).bearer_auth(token).send().await.unwrap();
+        assert_eq!(reply.status(), status);
+        said += &reply.text().await.unwrap();
+    }
+    let url = format!("{base}/v2/team/a/manifests/v1?ns=r.test");
+    let node = client.get(url).bearer_auth("S3cr3t-token-of-a-node");
+    assert_eq!(node.send().await.unwrap().status(), 200);
+    // Mistakes in files with secrets, and everything that the admin port shows.
+    write("users", "S3cr3t-line-without-a-colon\n");
+    std::fs::write(&tls.key_file, "-----BEGIN PRIVATE KEY-----\nS3cr3tS3cr3t\n").unwrap();
+    let admin = format!("http://{}", address("admin_address").unwrap());
+    let plain = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .build()
+        .unwrap();
+    let page = async |path: &str, token: &str| {
+        let request = plain.get(format!("{admin}{path}")).bearer_auth(token);
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    eventually("both mistakes are seen", || async {
+        let metrics = page("/metrics", "").await;
+        let is_zero = |name: &str| metrics.contains(&format!("larder_{name} 0\n"));
+        is_zero("tls_last_reload_successful") && is_zero("policy_last_reload_successful")
+    })
+    .await;
+    for path in [
+        "/",
+        "/metrics",
+        "/configz",
+        "/readyz",
+        "/healthz",
+        "/v1/status",
+        "/v1/ls",
+    ] {
+        for token in ["S3cr3t-admin", "S3cr3t-guess"] {
+            said += &page(path, token).await;
+        }
+    }
+    let text = said + &program.log();
+    assert!(text.contains("TRACE"));
+    assert!(text.contains("line 1 of") && text.contains("larder_requests_total"));
+    let key = key.lines().nth(1).unwrap();
+    // Passwords as they are, and as they stand in headers; a hash and a key.
+    for secret in ["S3cr3t", "dGVuYW50OlMzY3Iz", &hash[7..], key, "Bearer S"] {
         let shown = text.lines().find(|line| line.contains(secret));
         assert_eq!(shown, None, "{secret}");
     }

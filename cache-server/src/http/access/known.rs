@@ -9,9 +9,9 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest as _, Sha256};
 
 /// How long what was right counts as right without looking.
-const RIGHT: Duration = Duration::from_secs(300);
+const RIGHT: Duration = Duration::from_mins(5);
 /// How long what was wrong is not looked at again: a node with an old password asks often.
-const WRONG: Duration = Duration::from_secs(60);
+const WRONG: Duration = Duration::from_mins(1);
 /// Entries of each kind.
 const MANY: usize = 4096;
 

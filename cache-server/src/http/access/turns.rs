@@ -64,9 +64,8 @@ impl Turns {
             address,
         };
         let line = line.lock_owned().await;
-        let place = match self.places.clone().acquire_owned().await {
-            Ok(place) => place,
-            Err(_) => unreachable!("the places are never closed"),
+        let Ok(place) = self.places.clone().acquire_owned().await else {
+            unreachable!("the places are never closed");
         };
         Turn {
             _place: place,

@@ -49,7 +49,7 @@ impl Program {
     }
 
     /// The first value of that name in the log.
-    fn said(&self, name: &str) -> Option<String> {
+    pub fn said(&self, name: &str) -> Option<String> {
         let mut lines = self.lines().into_iter();
         lines.find_map(|line| line[name].as_str().map(str::to_owned))
     }
