@@ -57,6 +57,12 @@ impl Error {
         }
     }
 
+    /// Whether it failed because the disk takes nothing at all: it is full or read-only.
+    pub fn is_unwritable(&self) -> bool {
+        let read_only = matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem);
+        read_only || self.is_full()
+    }
+
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -49,25 +49,13 @@ impl Store {
         let layout = Layout::new(root);
         fs::create_dir_all(root).map_err(Error::io("create", root))?;
         check_version(&layout)?;
-        let temporary = layout.temporary();
-        match fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("empty", temporary)(error));
+        match prepare(&layout, &clock) {
+            // What is stored can still be served; writes fail later on, and are told of then.
+            Err(error) if error.is_unwritable() => {
+                tracing::error!(%error, "the store takes nothing new");
             }
-            _ => {}
+            prepared => prepared?,
         }
-        for directory in [temporary, layout.blobs(), layout.repositories()] {
-            fs::create_dir_all(&directory).map_err(Error::io("create", directory))?;
-        }
-        make_fans(&layout.blobs().join(Algorithm::Sha256.as_str()))?;
-        // Without it, markers are files of their own.
-        let _ = File::create(layout.marker());
-        // A new store counts as scrubbed. Only a hint is lost if it can't be written.
-        let scrubbed = layout.last_scrub();
-        if !scrubbed.exists() {
-            let _ = fs::write(&scrubbed, format!("{}\n", clock.now().0));
-        }
-        sync_directory(root)?;
         Ok(Self::new(layout, clock))
     }
 
@@ -170,6 +158,29 @@ impl Store {
             .temporary()
             .join(format!("{}-{number}", std::process::id()))
     }
+}
+
+/// Removes what a crash left unfinished, and makes what is missing.
+fn prepare(layout: &Layout, clock: &Clock) -> Result<(), Error> {
+    let temporary = layout.temporary();
+    match fs::remove_dir_all(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("empty", temporary)(error));
+        }
+        _ => {}
+    }
+    for directory in [temporary, layout.blobs(), layout.repositories()] {
+        fs::create_dir_all(&directory).map_err(Error::io("create", directory))?;
+    }
+    make_fans(&layout.blobs().join(Algorithm::Sha256.as_str()))?;
+    // Without it, markers are files of their own.
+    let _ = File::create(layout.marker());
+    // A new store counts as scrubbed. Only a hint is lost if it can't be written.
+    let scrubbed = layout.last_scrub();
+    if !scrubbed.exists() {
+        let _ = fs::write(&scrubbed, format!("{}\n", clock.now().0));
+    }
+    sync_directory(layout.root())
 }
 
 fn check_version(layout: &Layout) -> Result<(), Error> {

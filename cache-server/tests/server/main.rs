@@ -13,6 +13,7 @@ mod bad_days;
 mod capacity;
 mod credentials;
 mod edits;
+mod disks;
 mod faults;
 mod headers;
 mod identities;

@@ -2,6 +2,7 @@
 
 mod client;
 mod fake_cloud;
+mod disk;
 mod fake_upstream;
 mod program;
 mod protection;
@@ -16,6 +17,7 @@ use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
 pub use fake_cloud::{FakeCloud, Seen, check_signature};
+pub use disk::Disk;
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
 pub use program::Program;
 pub use proxy::FakeProxy;
