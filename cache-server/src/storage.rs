@@ -8,6 +8,7 @@ pub mod layout;
 pub mod recency;
 pub mod records;
 pub mod removal;
+mod step;
 pub mod temporary;
 pub mod verify;
 
