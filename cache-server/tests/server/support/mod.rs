@@ -1,8 +1,8 @@
 //! Both ends of the server under test: a scripted registry and a running server.
 
 mod client;
-mod fake_cloud;
 mod disk;
+mod fake_cloud;
 mod fake_upstream;
 mod program;
 mod protection;
@@ -16,8 +16,8 @@ use std::time::Duration;
 use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
-pub use fake_cloud::{FakeCloud, Seen, check_signature};
 pub use disk::Disk;
+pub use fake_cloud::{FakeCloud, Seen, check_signature};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
 pub use program::Program;
 pub use proxy::FakeProxy;
