@@ -8,6 +8,7 @@ pub mod layout;
 pub mod recency;
 pub mod records;
 pub mod removal;
+mod step;
 pub mod temporary;
 pub mod verify;
 
@@ -55,6 +56,12 @@ impl Error {
             ),
             _ => false,
         }
+    }
+
+    /// Whether it failed because the disk takes nothing at all: it is full or read-only.
+    pub fn is_unwritable(&self) -> bool {
+        let read_only = matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem);
+        read_only || self.is_full()
     }
 
     pub(crate) fn io(

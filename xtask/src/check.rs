@@ -1,5 +1,6 @@
 //! `cargo xtask check`: one command for everything that is not a test.
 
+mod faults;
 mod imports;
 mod rust_files;
 mod style;
@@ -16,6 +17,7 @@ pub(crate) fn run() -> Result<()> {
     step("generated files are current", || generate::run(true))?;
     step("imports go one way", imports::check)?;
     step("files keep to the house rules", style::check)?;
+    step("tests that the table of faults names exist", faults::check)?;
     step("format", || {
         command::run(cargo(["fmt", "--all", "--check"]))
     })?;

@@ -12,17 +12,15 @@ use crate::report::{Counts, run_tests};
 const IMAGE_PROFILE: &str = "image";
 
 /// Runs every level and prints the sum.
-pub(crate) fn run_levels(without_node: bool) -> Result<Counts> {
+pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
     let mut counts = Counts::default();
     level("checks", 10, || check::run().map(|()| Counts::default()))?;
     counts.add(level("unit, server and operator tests", 15, || {
-        run_tests(cargo([
-            "test",
-            "--workspace",
-            "--exclude",
-            "e2e",
-            "--no-fail-fast",
-        ]))
+        let mut command = cargo(["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"]);
+        if long {
+            command.env("LARDER_LONG", "1");
+        }
+        run_tests(command)
     })?);
     if !without_node {
         level("container images' binaries", 10, || {
@@ -42,8 +40,8 @@ pub(crate) fn run_levels(without_node: bool) -> Result<Counts> {
 }
 
 /// `cargo xtask test`.
-pub(crate) fn run(without_node: bool) -> Result<()> {
-    let counts = run_levels(without_node)?;
+pub(crate) fn run(without_node: bool, long: bool) -> Result<()> {
+    let counts = run_levels(without_node, long)?;
     println!("{} passed, {} failed", counts.passed, counts.failed);
     ensure!(
         counts.is_good(),

@@ -26,6 +26,9 @@ enum Arguments {
         /// Leaves out the tests on a real node, which need root.
         #[arg(long)]
         without_node: bool,
+        /// Kills the server a thousand times, and cuts the power two hundred times: some ten minutes more.
+        #[arg(long)]
+        long: bool,
     },
     /// Shows Larder at work on a real Kubernetes node, which it sets up and takes down again.
     Demo {
@@ -45,7 +48,7 @@ fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Generate { check } => generate::run(check),
         Arguments::Check => check::run(),
-        Arguments::Test { without_node } => levels::run(without_node),
+        Arguments::Test { without_node, long } => levels::run(without_node, long),
         Arguments::Demo { keep } => levels::demo(keep),
         Arguments::Bench { write } => levels::bench(write),
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::Error;
 use super::index::Index;
 use super::layout::Layout;
+use super::step::step;
 use super::verify::open_unnoticed;
 use crate::clock::Clock;
 use crate::oci::{Algorithm, Digest};
@@ -47,27 +48,15 @@ impl Store {
     /// Opens or makes a store, and removes what a crash left unfinished.
     pub fn open(root: &Path, clock: Clock) -> Result<Self, Error> {
         let layout = Layout::new(root);
-        fs::create_dir_all(root).map_err(Error::io("create", root))?;
+        step(|| fs::create_dir_all(root)).map_err(Error::io("create", root))?;
         check_version(&layout)?;
-        let temporary = layout.temporary();
-        match fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("empty", temporary)(error));
+        match prepare(&layout, &clock) {
+            // What is stored can still be served; writes fail later on, and are told of then.
+            Err(error) if error.is_unwritable() => {
+                tracing::error!(%error, "the store takes nothing new");
             }
-            _ => {}
+            prepared => prepared?,
         }
-        for directory in [temporary, layout.blobs(), layout.repositories()] {
-            fs::create_dir_all(&directory).map_err(Error::io("create", directory))?;
-        }
-        make_fans(&layout.blobs().join(Algorithm::Sha256.as_str()))?;
-        // Without it, markers are files of their own.
-        let _ = File::create(layout.marker());
-        // A new store counts as scrubbed. Only a hint is lost if it can't be written.
-        let scrubbed = layout.last_scrub();
-        if !scrubbed.exists() {
-            let _ = fs::write(&scrubbed, format!("{}\n", clock.now().0));
-        }
-        sync_directory(root)?;
         Ok(Self::new(layout, clock))
     }
 
@@ -104,7 +93,9 @@ impl Store {
         let Some(file) = open_unnoticed(&path)? else {
             return Ok(None);
         };
-        let size = file.metadata().map_err(Error::io("examine", path))?.len();
+        let size = step(|| file.metadata())
+            .map_err(Error::io("examine", path))?
+            .len();
         self.touch_open(digest, &file, size);
         Ok(Some(StoredBlob {
             file: Arc::new(file),
@@ -118,13 +109,14 @@ impl Store {
         let Some(file) = open_unnoticed(&path)? else {
             return Ok(None);
         };
-        let size = file.metadata().map_err(Error::io("examine", &path))?.len();
+        let size = step(|| file.metadata())
+            .map_err(Error::io("examine", &path))?
+            .len();
         if size > limit {
             return Ok(None);
         }
         let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
-        file.read_exact_at(&mut content, 0)
-            .map_err(Error::io("read", path))?;
+        step(|| file.read_exact_at(&mut content, 0)).map_err(Error::io("read", path))?;
         Ok(Some(content))
     }
 
@@ -135,7 +127,7 @@ impl Store {
             return Ok(None);
         };
         let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
-        file.read_exact_at(&mut content, 0)
+        step(|| file.read_exact_at(&mut content, 0))
             .map_err(Error::io("read", self.layout.blob(digest)))?;
         Ok(Some(content))
     }
@@ -172,9 +164,32 @@ impl Store {
     }
 }
 
+/// Removes what a crash left unfinished, and makes what is missing.
+fn prepare(layout: &Layout, clock: &Clock) -> Result<(), Error> {
+    let temporary = layout.temporary();
+    match step(|| fs::remove_dir_all(&temporary)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("empty", temporary)(error));
+        }
+        _ => {}
+    }
+    for directory in [temporary, layout.blobs(), layout.repositories()] {
+        step(|| fs::create_dir_all(&directory)).map_err(Error::io("create", directory))?;
+    }
+    make_fans(&layout.blobs().join(Algorithm::Sha256.as_str()))?;
+    // Without it, markers are files of their own.
+    let _ = step(|| File::create(layout.marker()));
+    // A new store counts as scrubbed. Only a hint is lost if it can't be written.
+    let scrubbed = layout.last_scrub();
+    if !scrubbed.exists() {
+        let _ = fs::write(&scrubbed, format!("{}\n", clock.now().0));
+    }
+    sync_directory(layout.root())
+}
+
 fn check_version(layout: &Layout) -> Result<(), Error> {
     let path = layout.version();
-    match fs::read_to_string(&path) {
+    match step(|| fs::read_to_string(&path)) {
         Ok(text) if text.trim() == VERSION => Ok(()),
         Ok(text) => Err(Error::Version {
             path: layout.root().to_owned(),
@@ -203,7 +218,7 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
     }
     let parent = path.parent().unwrap_or(path);
     make_directory(parent)?;
-    match fs::create_dir(path) {
+    match step(|| fs::create_dir(path)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(Error::io("create", path)(error))
         }
@@ -214,22 +229,17 @@ pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
 /// Makes the directories that content goes to, all at once: a first one of its kind would make a fill wait for the disk.
 fn make_fans(parent: &Path) -> Result<(), Error> {
     make_directory(parent)?;
-    for byte in 0..=u8::MAX {
-        let path = parent.join(format!("{byte:02x}"));
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("create", path)(error));
-            }
-            _ => {}
-        }
-    }
+    let make = |byte: u8| match fs::create_dir(parent.join(format!("{byte:02x}"))) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    step(|| (0..=u8::MAX).try_for_each(make))
+        .map_err(Error::io("create directories in", parent))?;
     sync_directory(parent)
 }
 
 pub(super) fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(Error::io("sync", path))
+    step(|| File::open(path)?.sync_all()).map_err(Error::io("sync", path))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 use super::Error;
 use super::filesystem::Store;
 use super::index::{Entry, Key, Kind, seconds};
+use super::step::step;
 use crate::oci::Digest;
 
 impl Store {
@@ -109,7 +110,7 @@ pub(super) fn access_time(used: u32) -> Timestamps {
 
 /// Entries of a directory; none if it is not there.
 pub(super) fn list(path: &std::path::Path) -> Result<Vec<fs::DirEntry>, Error> {
-    match fs::read_dir(path) {
+    match step(|| fs::read_dir(path)) {
         Ok(entries) => Ok(entries.flatten().collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(Error::io("list", path)(error)),

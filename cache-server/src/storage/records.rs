@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::filesystem::{Store, make_directory, sync_directory};
+use super::step::step;
 use crate::clock::Moment;
 use crate::oci::{Digest, Repository, Tag};
 
@@ -48,7 +49,7 @@ impl Store {
     ) -> Result<(), Error> {
         let path = self.layout().membership(host, repository, digest);
         let marker = self.layout().marker();
-        let link = || match fs::hard_link(&marker, &path) {
+        let link = || match step(|| fs::hard_link(&marker, &path)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         };
@@ -61,12 +62,9 @@ impl Store {
         }
         // Filesystems bound the links of a file, and some have none.
         .or_else(|_| {
-            fs::OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .map(|_| ())
+            let mut options = fs::OpenOptions::new();
+            options.create(true).truncate(false).write(true);
+            step(|| options.open(&path)).map(|_| ())
         })
         .map_err(Error::io("create", &path))
     }
@@ -122,7 +120,7 @@ impl Store {
         tag: &Tag,
     ) -> Result<(), Error> {
         let path = self.layout().tag_record(host, repository, tag);
-        match fs::remove_file(&path) {
+        match step(|| fs::remove_file(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove", path)(error))
             }
@@ -184,19 +182,19 @@ impl Store {
     /// Writes a whole file so that after a crash it is the old one or the new one.
     fn replace(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
         let temporary = self.temporary_path();
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-            .and_then(|mut file| {
-                file.write_all(content)?;
-                file.sync_all()
-            });
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        let written = step(|| options.open(&temporary)).and_then(|mut file| {
+            step(|| file.write_all(content))?;
+            step(|| file.sync_all())
+        });
         let directory = path.parent().unwrap_or(path);
         let moved = written
             .map_err(Error::io("write", &temporary))
             .and_then(|()| make_directory(directory))
-            .and_then(|()| fs::rename(&temporary, path).map_err(Error::io("rename to", path)))
+            .and_then(|()| {
+                step(|| fs::rename(&temporary, path)).map_err(Error::io("rename to", path))
+            })
             .and_then(|()| sync_directory(directory));
         if moved.is_err() {
             let _ = fs::remove_file(&temporary);
@@ -206,7 +204,7 @@ impl Store {
 }
 
 fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(path) {
+    match step(|| fs::read_to_string(path)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("read", path)(error)),

@@ -11,6 +11,7 @@ use crds::values::RegistryHost;
 use super::filesystem::Store;
 use super::index::Key;
 use super::recency::list;
+use super::step::step;
 use super::{Error, TagRecord};
 use crate::oci::{Algorithm, Digest, Repository, Tag};
 
@@ -181,7 +182,7 @@ fn digests(root: &Path) -> Result<Vec<Digest>, Error> {
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
+    match step(|| fs::remove_file(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io("remove", path)(error))
         }

@@ -12,6 +12,7 @@ use super::Error;
 use super::filesystem::{Store, make_directory, sync_directory};
 use super::index::{Entry, Key, Kind, seconds};
 use super::recency::access_time;
+use super::step::step;
 use crate::oci::Digest;
 
 /// An uncommitted file. Dropping it removes it; open handles go on reading.
@@ -24,12 +25,9 @@ pub struct TemporaryBlob {
 impl Store {
     pub fn begin(&self) -> Result<TemporaryBlob, Error> {
         let path = self.temporary_path();
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(Error::io("create", &path))?;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = step(|| options.open(&path)).map_err(Error::io("create", &path))?;
         Ok(TemporaryBlob {
             file: Arc::new(file),
             path: Some(path),
@@ -50,15 +48,13 @@ impl Store {
         let target = self.layout().blob(digest);
         let directory = target.parent().unwrap_or(self.layout().root()).to_owned();
         // A failed fsync loses pages for good: the file is given up, never synced again.
-        let moved = blob
-            .file
-            .sync_all()
+        let moved = step(|| blob.file.sync_all())
             .map_err(Error::io("sync", &path))
             .and_then(|()| make_directory(&directory))
             .and_then(|()| {
                 let used = seconds(self.clock().now());
                 let _ = rustix::fs::futimens(&blob.file, &access_time(used));
-                fs::rename(&path, &target).map_err(Error::io("rename to", &target))?;
+                step(|| fs::rename(&path, &target)).map_err(Error::io("rename to", &target))?;
                 self.index().insert(Entry {
                     key: Key::from(digest),
                     size,
@@ -96,27 +92,31 @@ impl TemporaryBlob {
         if size == 0 {
             return Ok(());
         }
-        let done = rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, size);
+        let keep_size = FallocateFlags::KEEP_SIZE;
+        let done = step(
+            || match rustix::fs::fallocate(&self.file, keep_size, 0, size) {
+                // Some filesystems can't; writing will show.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+                Err(errno) => Err(errno.into()),
+            },
+        );
         match done {
-            // Some filesystems can't; writing will show.
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
-            Err(errno) => Err(Error::io(
+            Ok(()) => Ok(()),
+            Err(error) => Err(Error::io(
                 "set room aside for",
                 self.path.clone().unwrap_or_default(),
-            )(errno.into())),
+            )(error)),
         }
     }
 
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        self.file
-            .write_all_at(bytes, offset)
+        step(|| self.file.write_all_at(bytes, offset))
             .map_err(Error::io("write", self.path.clone().unwrap_or_default()))
     }
 
     /// Fills the buffer with what was written at that place.
     pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<(), Error> {
-        self.file
-            .read_exact_at(bytes, offset)
+        step(|| self.file.read_exact_at(bytes, offset))
             .map_err(Error::io("read", self.path.clone().unwrap_or_default()))
     }
 }

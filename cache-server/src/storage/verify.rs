@@ -12,6 +12,7 @@ use super::Error;
 use super::filesystem::{Store, make_directory, sync_directory};
 use super::index::Key;
 use super::recency::list;
+use super::step::step;
 use crate::oci::{Algorithm, Digest, Hasher};
 
 const PIECE: usize = 1 << 20;
@@ -46,7 +47,7 @@ impl Store {
         let mut piece = vec![0; PIECE];
         let mut offset = 0;
         loop {
-            let count = match file.read_at(&mut piece, offset) {
+            let count = match step(|| file.read_at(&mut piece, offset)) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -74,7 +75,7 @@ impl Store {
         let directory = self.layout().quarantine();
         make_directory(&directory)?;
         let (from, to) = (self.layout().blob(digest), directory.join(digest.hex()));
-        let take = || match fs::rename(&from, &to) {
+        let take = || match step(|| fs::rename(&from, &to)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("quarantine", &from)(error))
             }
@@ -133,10 +134,10 @@ pub(super) fn open_unnoticed(path: &Path) -> Result<Option<File>, Error> {
         Err(Errno::PERM) => open(OFlags::empty()),
         other => other,
     };
-    match opened {
+    match step(|| opened.map_err(io::Error::from)) {
         Ok(file) => Ok(Some(File::from(file))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(Error::io("open", path)(errno.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("open", path)(error)),
     }
 }
 

@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use cache_server::oci::{Algorithm, Digest};
 
 use crate::support::{FakeUpstream, Fault, Gate, Raw, blob_path, content, eventually};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
 
 fn check(path: &Path) -> Output {
     Command::new(PROGRAM)
@@ -125,14 +126,17 @@ fn a_broken_static_file_refuses_to_start() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("stroe"));
 }
 
-struct Process {
-    child: Child,
+/// The program, killed when the test ends.
+pub(crate) struct Process {
+    pub(crate) child: Child,
     address: String,
     admin_address: String,
+    client: reqwest::Client,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
-    fn start(directory: &Path, upstream: &FakeUpstream) -> Self {
+    pub(crate) fn start(directory: &Path, upstream: &FakeUpstream) -> Self {
         Self::start_by(Command::new(PROGRAM), directory, upstream)
     }
 
@@ -140,12 +144,13 @@ impl Process {
         Self::start_with(command, directory, upstream, "")
     }
 
-    fn start_with(
+    /// Starts it, and does not wait until it serves.
+    pub(crate) fn spawn(
         mut command: Command,
         directory: &Path,
         upstream: &FakeUpstream,
         tail: &str,
-    ) -> Self {
+    ) -> Child {
         let config = directory.join("config.yaml");
         let text = format!(
             "server:\n  dataListen: 127.0.0.1:0\n  adminListen: 127.0.0.1:0\n  store: {}\n  logFormat: Json\npolicy:\n  upstreams: [{{host: r.test, endpoints: [\"{}\"]}}]\n  defaultUpstream: r.test\n{tail}",
@@ -153,42 +158,101 @@ impl Process {
             upstream.endpoint()
         );
         std::fs::write(&config, text).unwrap();
-        let mut child = command
+        command
             .args(["run", "--config"])
             .arg(config)
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    fn start_with(command: Command, directory: &Path, upstream: &FakeUpstream, tail: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut child = Self::spawn(command, directory, upstream, tail);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut before = Vec::new();
         let (address, admin_address) = loop {
-            let line: serde_json::Value =
-                serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-            if let Some(address) = line["data_address"].as_str() {
-                let admin_address = line["admin_address"].as_str().unwrap();
-                break (address.to_owned(), admin_address.to_owned());
+            let Some(line) = lines.next() else {
+                let _ = child.wait();
+                panic!("the program ended at its start: {before:?}");
+            };
+            let line = line.unwrap();
+            before.push(line.clone());
+            let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) else {
+                continue;
+            };
+            if let (Some(data), Some(admin)) = (
+                line["data_address"].as_str(),
+                line["admin_address"].as_str(),
+            ) {
+                break (data.to_owned(), admin.to_owned());
             }
         };
+        let log = Arc::new(Mutex::new(before));
+        let kept = log.clone();
         // Read on: a full pipe would stop the program.
-        std::thread::spawn(move || lines.for_each(drop));
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
         Self {
             child,
             address,
             admin_address,
+            client,
+            log,
         }
     }
 
-    async fn get(&self, path: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([])
-            .build()?;
-        let response = client
-            .get(format!("http://{}{path}", self.address))
-            .send()
-            .await?;
+    /// Whether a line of its log has the text in it.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        let log = self.log.lock().unwrap();
+        log.iter().any(|line| line.contains(text))
+    }
+
+    pub(crate) async fn send(&self, path: &str) -> Result<reqwest::Response, reqwest::Error> {
+        let url = format!("http://{}{path}", self.address);
+        self.client.get(url).send().await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, Vec<u8>), reqwest::Error> {
+        let response = self.send(path).await?;
         let status = response.status().as_u16();
         Ok((status, response.bytes().await?.to_vec()))
+    }
+
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.admin_address);
+        let response = self.client.get(url).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// The value of one line of the metrics page; 0 if it is not there.
+    pub(crate) async fn metric(&self, line: &str) -> u64 {
+        let (_, page) = self.admin("/metrics").await;
+        page.lines()
+            .find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Waits until no fill runs: what was fetched is durable then.
+    pub(crate) async fn settled(&self) {
+        eventually("no fill runs", || async {
+            self.metric("larder_fills_running").await == 0
+        })
+        .await;
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).unwrap();
     }
 }
 
@@ -200,7 +264,7 @@ impl Drop for Process {
 }
 
 /// Every file of the store has the content that its name says.
-fn all_is_right(store: &Path) -> usize {
+pub(crate) fn all_is_right(store: &Path) -> usize {
     let mut count = 0;
     for prefix in std::fs::read_dir(store.join("blobs/sha256"))
         .into_iter()
@@ -240,7 +304,7 @@ async fn a_kill_in_the_middle_of_a_fill_leaves_nothing_wrong() {
                 upstream.body_bytes() > sent
             })
             .await;
-            process_kill(&process);
+            process.signal(rustix::process::Signal::KILL);
         });
         if let Ok((status, body)) = reply {
             assert!(status == 200 && body == *bytes);
@@ -260,11 +324,6 @@ async fn a_kill_in_the_middle_of_a_fill_leaves_nothing_wrong() {
     assert_eq!(all_is_right(&store), blobs.len());
 }
 
-fn process_kill(process: &Process) {
-    let id = rustix::process::Pid::from_child(&process.child);
-    rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_the_program_with_success() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -280,8 +339,7 @@ async fn sigterm_ends_the_program_with_success() {
             .0,
         200
     );
-    let id = rustix::process::Pid::from_child(&process.child);
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    process.signal(rustix::process::Signal::TERM);
     let status = tokio::task::spawn_blocking(move || process.child.wait())
         .await
         .unwrap()

@@ -1,6 +1,7 @@
 //! Both ends of the server under test: a scripted registry and a running server.
 
 mod client;
+mod disk;
 mod fake_cloud;
 mod fake_upstream;
 pub mod frames;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
+pub use disk::Disk;
 pub use fake_cloud::{FakeCloud, Seen, check_signature};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
 pub use program::Program;
