@@ -69,3 +69,8 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod model;
