@@ -11,6 +11,7 @@ mod support;
 
 mod bad_days;
 mod capacity;
+mod clock;
 mod credentials;
 mod edits;
 mod faults;
