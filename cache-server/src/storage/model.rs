@@ -309,7 +309,8 @@ fn compare_repository(store: &Store, model: &Model, repository: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    // Each waits for the disk many times. PROPTEST_CASES asks for more.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(10)))]
     #[test]
     fn the_store_does_what_the_model_does(operations in prop::collection::vec(operation(), 1..40)) {
         let root = tempfile::tempdir().unwrap();
