@@ -32,3 +32,6 @@ pub mod reload;
 pub mod remote;
 pub mod spans;
 pub mod telemetry;
+
+#[cfg(test)]
+mod fuzz;

@@ -76,3 +76,8 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod model;

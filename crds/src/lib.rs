@@ -9,6 +9,8 @@
 //!
 //! Invariant: without the feature `kube` this crate needs no Kubernetes crate.
 
+#[cfg(test)]
+mod fuzz;
 pub mod values;
 
 pub mod configz;

@@ -13,6 +13,9 @@ use crate::oci::{Algorithm, Digest};
 /// Locks; growing the map of one stops the users of the others not.
 const SHARDS: usize = 64;
 
+/// Seconds up to which a use that lies ahead is left as it is.
+const FAR_AHEAD: u32 = 3600;
+
 /// A digest without its text: the index of a million blobs is small.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
@@ -213,6 +216,21 @@ impl Index {
         Ok(Some(size))
     }
 
+    /// Takes uses that lie far ahead for uses of this moment: the clock went back, and nothing may stay in use for it.
+    /// Those nearer keep their order; their time comes soon.
+    pub fn believe(&self, now: u32) {
+        let far = now.saturating_add(FAR_AHEAD);
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            for slot in shard.values() {
+                if slot.used.load(Ordering::Relaxed) > far {
+                    slot.used.store(now, Ordering::Relaxed);
+                    slot.changed.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
     /// A copy of all entries.
     pub fn entries(&self) -> Vec<Entry> {
         self.collect(|_| true)
@@ -269,6 +287,19 @@ mod tests {
         assert_eq!(index.remove(&one.key, 6, || Ok::<_, ()>(())), Ok(Some(3)));
         assert_eq!((index.bytes(), index.count()), (0, 0));
         assert!(!index.touch(&one.key, 7));
+    }
+
+    #[test]
+    fn a_use_that_lies_far_ahead_is_one_of_now() {
+        let index = Index::default();
+        let (one, two) = (entry(b"one", 7 + FAR_AHEAD), entry(b"two", 8 + FAR_AHEAD));
+        index.insert(one.clone());
+        index.insert(two.clone());
+        index.believe(7);
+        let used = |entry: &Entry| index.get(&entry.key).map(|entry| entry.used);
+        assert_eq!((used(&one), used(&two)), (Some(one.used), Some(7)));
+        // It is written down too: a restart must not bring it back.
+        assert_eq!(index.take_changed(), [Entry { used: 7, ..two }]);
     }
 
     #[test]

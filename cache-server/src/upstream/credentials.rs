@@ -338,4 +338,63 @@ mod tests {
             assert_eq!(read(text).unwrap_err(), reason);
         }
     }
+
+    #[test]
+    fn files_of_any_content_are_read_or_refused_without_a_word_of_theirs() {
+        // The Base64 texts are "user:s3cret" and "s3cret".
+        const HOSTS: [&str; 4] = [
+            "r.example",
+            "https://r.example/v1/",
+            "r.example/a",
+            "other.example",
+        ];
+        const FIELDS: [&str; 8] = [
+            "\"auth\":\"dXNlcjpzM2NyZXQ=\"",
+            "\"auth\":\"czNjcmV0\"",
+            "\"auth\":7",
+            "\"username\":\"user\"",
+            "\"username\":\"s3cret:\"",
+            "\"password\":\"s3cret\"",
+            "\"identitytoken\":\"s3cret\"",
+            "\"x\":[null]",
+        ];
+        const WORDS: [&str; 7] = ["s3cret", "user", "\n", "\0", ":", "ä", "\r\n"];
+        let docker = upstream("[{dockerConfigFile: c}]");
+        let basic = upstream("[{usernameFile: u, passwordFile: p}]");
+        let input = || bolero::produce::<Vec<u8>>().with().len(0..=6_usize);
+        bolero::check!()
+            .with_iterations(20_000)
+            .with_generator((input(), input()))
+            .for_each(|(one, other)| {
+                let chosen = |bytes: &[u8], words: &[&'static str]| -> Vec<&'static str> {
+                    bytes
+                        .iter()
+                        .map(|byte| words[usize::from(*byte) % words.len()])
+                        .collect()
+                };
+                let entries: Vec<_> = chosen(one, &HOSTS)
+                    .into_iter()
+                    .map(|host| format!("\"{host}\":{{{}}}", chosen(other, &FIELDS).join(",")))
+                    .collect();
+                let config = format!("{{\"auths\":{{{}}}}}", entries.join(","));
+                let read = Credentials::read(&docker, &files(&[("c", &config)]), no_cloud);
+                let said = format!("{read:?}");
+                assert!(
+                    !said.contains("s3cret") && !said.contains("czNjcmV0"),
+                    "{said}"
+                );
+
+                let (user, password) =
+                    (chosen(one, &WORDS).concat(), chosen(other, &WORDS).concat());
+                let read =
+                    Credentials::read(&basic, &files(&[("u", &user), ("p", &password)]), no_cloud);
+                let said = format!("{read:?}");
+                assert!(!said.contains("s3cret"), "{said}");
+                if let Ok(credentials) = read {
+                    let line = |text: &str| text.trim_end_matches(['\r', '\n']).to_owned();
+                    let expected = format!("{}:{}", line(&user), line(&password));
+                    assert_eq!(shown(credentials.for_repository("a")), Some(expected));
+                }
+            });
+    }
 }

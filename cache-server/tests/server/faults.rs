@@ -117,6 +117,125 @@ async fn a_body_that_cannot_be_resumed_breaks_at_the_client_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn content_of_another_length_or_encoding_never_completes() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(100_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{layer}");
+    let longer = [&bytes[..], &[0; 5000]].concat();
+    for (other, headers) in [
+        (longer, &[][..]),
+        (bytes[..60_000].to_vec(), &[][..]),
+        (content(40_000, 2), &[("content-encoding", "gzip")][..]),
+    ] {
+        upstream.fault("GET ", Fault::Instead(other.into(), headers), 1);
+        let server = TestServer::of(&upstream).await;
+        let replies = futures::future::join_all((0..4).map(|_| server.get(&path))).await;
+        for reply in &replies {
+            match reply.status.as_u16() {
+                200 => assert!(reply.body.is_err()),
+                status => assert_eq!(status, 502),
+            }
+        }
+        server.settled().await;
+        assert!(!server.has_blob(&layer));
+        assert_eq!(server.temporary_files(), 0);
+        server.advance(Duration::from_secs(3));
+        assert!(server.get(&path).await.content() == bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn right_content_is_given_as_it_is_whatever_encoding_it_is_said_to_have() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(50_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    upstream.fault("GET ", Fault::Headers(&[("content-encoding", "gzip")]), 1);
+    let server = TestServer::of(&upstream).await;
+    for _ in 0..2 {
+        let reply = server.get(&format!("/v2/a/blobs/{layer}")).await;
+        assert!(reply.content() == bytes);
+        assert_eq!(reply.header("content-encoding"), "");
+        server.settled().await;
+    }
+    let accepted = &upstream.headers("GET ")[0]["accept-encoding"];
+    assert_eq!(accepted, "identity");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rest_of_something_else_is_not_taken_for_the_rest() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(100_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{layer}");
+    // Of the same length, or of another one; the upstream says that it changed.
+    for other in [content(100_000, 2), content(100_001, 2)] {
+        upstream.fault("GET ", Fault::Truncate(30_000), 1);
+        let changed = Fault::Instead(other.into(), &[("etag", "\"changed\"")]);
+        upstream.fault("GET ", changed, 1);
+        let server = TestServer::of(&upstream).await;
+        assert!(server.get(&path).await.body.is_err());
+        server.settled().await;
+        assert!(!server.has_blob(&layer));
+        server.advance(Duration::from_secs(3));
+        assert!(server.get(&path).await.content() == bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_falls_silent_is_asked_for_the_rest_and_given_up_in_the_end() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(100_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{layer}");
+    for (silent, requests) in [(1, 2), (4, 4)] {
+        let gate = Gate::closed();
+        gate.open(1);
+        upstream.forget();
+        upstream.fault("GET ", Fault::Gated(gate), silent);
+        let server = TestServer::builder()
+            .upstream(crate::support::HOST, &upstream)
+            .tune(|options| options.timeouts.idle = Duration::from_millis(200))
+            .start()
+            .await;
+        let reply = server.get(&path).await;
+        server.settled().await;
+        if silent == 1 {
+            assert!(reply.content() == bytes);
+        } else {
+            assert!(reply.body.is_err());
+        }
+        assert_eq!(server.has_blob(&layer), silent == 1);
+        assert_eq!(server.temporary_files(), 0);
+        assert_eq!(upstream.count("GET "), requests);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_upstream_a_cache_gives_what_it_has_and_sends_clients_on_for_the_rest() {
+    let upstream = FakeUpstream::start().await;
+    let image = upstream.image("a", "v1", &[content(5000, 1)]);
+    let other = upstream.blob("a", content(5000, 2));
+    let server = TestServer::of(&upstream).await;
+    let layer = format!("/v2/a/blobs/{}", image.layers[0]);
+    for path in ["/v2/a/manifests/v1", &layer] {
+        server.get(path).await.body.unwrap();
+    }
+    server.settled().await;
+    upstream.stop().await;
+    server.advance(Duration::from_hours(24 * 365));
+    let manifest = format!("/v2/a/manifests/{}", image.digest);
+    for path in [&layer, &manifest] {
+        assert_eq!(server.get(path).await.status, 200);
+    }
+    for path in [format!("/v2/a/blobs/{other}"), "/v2/a/manifests/v2".into()] {
+        let reply = server.get(&path).await;
+        let told = (reply.status.as_u16(), reply.header("retry-after"));
+        assert_eq!(told, (503, "5"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_goes_away_for_good_breaks_the_body() {
     let upstream = FakeUpstream::start().await;
     let layer = upstream.blob("a", content(200_000, 1));
@@ -188,17 +307,27 @@ async fn a_manifest_that_is_none_or_too_large_is_refused() {
     let upstream = FakeUpstream::start().await;
     let page = upstream.manifest("a", "page", "text/html", "<html>");
     let huge = upstream.manifest("a", "huge", "application/json", vec![b' '; 5 << 20]);
+    let deep = format!("{{\"layers\":{}", "[".repeat(1 << 20));
+    let deep = upstream.manifest("a", "deep", "application/json", deep);
     let server = TestServer::of(&upstream).await;
     for reference in [
         "page".to_owned(),
         page.to_string(),
         "huge".to_owned(),
         huge.to_string(),
+        "deep".to_owned(),
+        deep.to_string(),
     ] {
         let reply = server.get(&format!("/v2/a/manifests/{reference}")).await;
         assert_eq!(reply.status, 502, "{reference}");
     }
-    assert!(!server.has_blob(&page) && !server.has_blob(&huge));
+    assert!(!server.has_blob(&page) && !server.has_blob(&huge) && !server.has_blob(&deep));
+
+    let largest = format!("{{\"layers\":[],\"a\":\"{}\"}}", "x".repeat((4 << 20) - 20));
+    assert_eq!(largest.len(), 4 << 20);
+    upstream.manifest("a", "largest", "application/json", largest.clone());
+    let reply = server.get("/v2/a/manifests/largest").await;
+    assert!(reply.content() == largest.as_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ mod support;
 mod access;
 mod bad_days;
 mod capacity;
+mod clock;
 mod crashes;
 mod credentials;
 mod disks;

@@ -348,6 +348,91 @@ async fn sigterm_ends_the_program_with_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_a_download_end_and_then_ends_the_program() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(200_000, 1);
+    let digest = upstream.blob("a", bytes.clone());
+    let gate = Gate::closed();
+    upstream.fault("GET ", Fault::Gated(gate.clone()), 1);
+    let mut process = Process::start(directory.path(), &upstream);
+    gate.open(1);
+    let path = format!("/v2/a/blobs/{digest}");
+    let (reply, ()) = tokio::join!(process.get(&path), async {
+        eventually("the download is under way", || async {
+            upstream.body_bytes() > 0
+        })
+        .await;
+        let id = rustix::process::Pid::from_child(&process.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        eventually("no one is let in", || async {
+            tokio::net::TcpStream::connect(&process.address)
+                .await
+                .is_err()
+        })
+        .await;
+        gate.open_for_good();
+    });
+    let (status, body) = reply.unwrap();
+    assert!(status == 200 && body == bytes);
+    let status = tokio::task::spawn_blocking(move || process.child.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(all_is_right(&directory.path().join("store")), 1);
+}
+
+/// The most memory that a process has had, in bytes (`VmHWM` of proc(5)).
+fn peak_memory(process: &Process) -> u64 {
+    let path = format!("/proc/{}/status", process.child.id());
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kibibytes.parse::<u64>().unwrap() * 1024
+}
+
+/// Begins a download and reads no more than its first mebibyte; the connection stays open.
+async fn begin(process: &Process, path: &str) -> tokio::net::TcpStream {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut connection = tokio::net::TcpStream::connect(&process.address)
+        .await
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = vec![0; 1 << 20];
+    connection.read_exact(&mut bytes).await.unwrap();
+    assert!(bytes.starts_with(b"HTTP/1.1 200 "));
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_of_a_large_blob_need_no_memory_of_its_size() {
+    const SIZE: usize = 256 << 20;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let upstream = FakeUpstream::start().await;
+    let bytes = vec![7; SIZE];
+    let digest = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{digest}");
+    let process = Process::start(directory.path(), &upstream);
+    // Cold, and then stored: most clients stop reading, which must not fill the server's memory either.
+    for _ in 0..2 {
+        let slow = futures::future::join_all((0..300).map(|_| begin(&process, &path)));
+        let (slow, whole) = tokio::join!(slow, process.get(&path));
+        assert!(whole.unwrap().1 == bytes);
+        drop(slow);
+        let stored = blob_path(&directory.path().join("store"), &digest);
+        eventually("it is stored", || async { stored.exists() }).await;
+    }
+    let peak = peak_memory(&process);
+    assert!(peak < SIZE as u64 / 2, "{peak}");
+    assert_eq!(upstream.body_bytes(), SIZE as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_breaks_one_body_at_most_and_stops_no_pull() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().unwrap();

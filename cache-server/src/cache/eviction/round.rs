@@ -80,9 +80,9 @@ impl Cache {
         if !store.is_scanned() {
             return Ok(0);
         }
-        let due = last.survey.and_then(|then| now.since(then)) >= Some(SURVEY_EVERY)
-            || last.survey.is_none()
-            || last.policy != Some(rules.number());
+        // The clock may have gone back since.
+        let age = last.survey.and_then(|then| now.since(then));
+        let due = age.is_none_or(|age| age >= SURVEY_EVERY) || last.policy != Some(rules.number());
         let crowded = store.used() + coming > limits.high || limits.disk > 0;
         if !crowded && !due {
             self.admit_again(&limits, 0);
@@ -97,6 +97,7 @@ impl Cache {
         } else {
             Survey::default()
         };
+        store.index().believe(seconds(now));
         let entries = store.index().entries();
         let items: Vec<Item> = entries
             .iter()

@@ -61,6 +61,8 @@ pub enum Fault {
     NoType,
     /// Nothing, said to be all.
     Empty,
+    /// That content instead, with more headers, as if it were right.
+    Instead(Bytes, &'static [(&'static str, &'static str)]),
 }
 
 /// Lets pieces of a body go.
@@ -447,6 +449,7 @@ fn respond(
     let name = digest(&content);
     let content = match fault {
         Some(Fault::Empty) => Bytes::new(),
+        Some(Fault::Instead(ref other, _)) => other.clone(),
         _ => content,
     };
     let total = content.len();
@@ -481,7 +484,7 @@ fn respond(
     if !matches!(fault, Some(Fault::NoDigest)) {
         response = response.header("docker-content-digest", name.to_string());
     }
-    if let Some(Fault::Headers(headers)) = &fault {
+    if let Some(Fault::Headers(headers) | Fault::Instead(_, headers)) = &fault {
         for (name, value) in *headers {
             response = response.header(*name, *value);
         }

@@ -243,6 +243,12 @@ impl TestServer {
         self.clock.fetch_add(milliseconds, Ordering::SeqCst);
     }
 
+    /// Sets the clock back, as nothing but a broken one does.
+    pub fn rewind(&self, duration: Duration) {
+        let milliseconds = i64::try_from(duration.as_millis()).unwrap();
+        self.clock.fetch_sub(milliseconds, Ordering::SeqCst);
+    }
+
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Download {
         let mut request = self
             .client
