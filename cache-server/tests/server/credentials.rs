@@ -176,14 +176,21 @@ async fn what_credentials_unlock_is_not_served_through_other_repositories_or_ups
         format!("/v2/team/a/blobs/{layer}?ns=other.test"),
         format!("/v2/team/a/manifests/{}?ns=other.test", image.digest),
         "/v2/team/a/manifests/v1?ns=other.test".to_owned(),
-        format!("/v2/open/a/referrers/{}", image.digest),
-        format!("/v2/team/a/referrers/{}?ns=other.test", image.digest),
         format!("/v2/team/a/../../open/a/blobs/{layer}"),
         format!("/v2/team/a/blobs/{layer}?ns=other.test&ns={HOST}"),
     ] {
         let reply = server.get(&path).await;
         assert_eq!(reply.status, 404, "{path}");
         assert!(!reply.headers.contains_key("www-authenticate"), "{path}");
+    }
+    // What refers to it is not told. Where there is no API for that, the answer is that nothing is known.
+    for path in [
+        format!("/v2/open/a/referrers/{}", image.digest),
+        format!("/v2/team/a/referrers/{}?ns=other.test", image.digest),
+    ] {
+        let reply = server.get(&path).await;
+        let list: serde_json::Value = serde_json::from_slice(reply.content()).unwrap();
+        assert_eq!(list["manifests"], serde_json::json!([]), "{path}");
     }
     // Parts of it are not either, and no head says that it is there.
     for path in [
