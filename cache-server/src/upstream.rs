@@ -14,6 +14,7 @@ pub mod http_clients;
 mod identity;
 mod inward;
 mod limits;
+mod pace;
 mod rate_limit;
 pub mod redirect;
 mod request;
@@ -31,6 +32,7 @@ pub use condition::EndpointCondition;
 pub use files::Files;
 pub use http_clients::HttpClients;
 pub use identity::Surroundings;
+pub use pace::Slowest;
 pub use response::{Body, Response};
 
 /// How long an upstream may take.
@@ -41,6 +43,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// Of a whole body.
+    pub slowest: Slowest,
     /// For a place among the requests that the upstream may be sent at once.
     pub queue: Duration,
 }
@@ -51,6 +55,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(30),
+            slowest: Slowest::default(),
             queue: Duration::from_secs(10),
         }
     }

@@ -1,4 +1,4 @@
-//! An answer of an upstream: the few headers that matter, and a body with a limit on silence.
+//! An answer of an upstream: the few headers that matter, and a body with limits on silence and slowness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use prometheus::IntCounter;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, LINK};
+use tokio::time::Instant;
 
 use super::client::Upstream;
 use super::limits::Slot;
+use super::pace::{Pace, Slowest};
 use super::{Error, reason};
 use crate::oci::Digest;
 
@@ -58,6 +60,8 @@ pub struct Body {
     response: reqwest::Response,
     host: Arc<str>,
     idle: Duration,
+    slowest: Slowest,
+    pace: Pace,
     received: IntCounter,
     slot: Slot,
 }
@@ -79,10 +83,15 @@ impl Body {
             host: self.host.clone(),
             reason,
         };
+        let asked = Instant::now();
         match tokio::time::timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(Some(bytes))) => {
                 self.received.inc_by(bytes.len() as u64);
-                Ok(Some(bytes))
+                if self.pace.note(self.slowest, asked.elapsed(), bytes.len()) {
+                    Ok(Some(bytes))
+                } else {
+                    Err(broken("the body came too slowly".into()))
+                }
             }
             Ok(Ok(None)) => Ok(None),
             Ok(Err(error)) => Err(broken(reason(error))),
@@ -136,6 +145,8 @@ impl Upstream {
             response,
             host: self.name(),
             idle: self.timeouts.idle,
+            slowest: self.timeouts.slowest,
+            pace: Pace::default(),
             received: self.received.clone(),
             slot: None,
         }

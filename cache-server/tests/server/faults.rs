@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 
+use cache_server::upstream::Slowest;
+
 use crate::support::{FakeUpstream, Fault, Gate, TestServer, content, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +113,7 @@ async fn a_body_that_cannot_be_resumed_breaks_at_the_client_too() {
     let server = TestServer::of(&upstream).await;
     let reply = server.get(&path).await;
     assert_eq!(reply.status, 200);
-    assert!(reply.body.is_err());
+    assert!(!reply.is_complete());
     assert!(!server.has_blob(&layer));
     assert!(server.get(&path).await.content() == bytes);
 }
@@ -174,7 +176,7 @@ async fn a_rest_of_something_else_is_not_taken_for_the_rest() {
         let changed = Fault::Instead(other.into(), &[("etag", "\"changed\"")]);
         upstream.fault("GET ", changed, 1);
         let server = TestServer::of(&upstream).await;
-        assert!(server.get(&path).await.body.is_err());
+        assert!(!server.get(&path).await.is_complete());
         server.settled().await;
         assert!(!server.has_blob(&layer));
         server.advance(Duration::from_secs(3));
@@ -203,12 +205,42 @@ async fn an_upstream_that_falls_silent_is_asked_for_the_rest_and_given_up_in_the
         if silent == 1 {
             assert!(reply.content() == bytes);
         } else {
-            assert!(reply.body.is_err());
+            assert!(!reply.is_complete());
         }
         assert_eq!(server.has_blob(&layer), silent == 1);
         assert_eq!(server.temporary_files(), 0);
         assert_eq!(upstream.count("GET "), requests);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_never_silent_and_never_done_is_asked_for_the_rest() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(1_000_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let gate = Gate::closed();
+    upstream.fault("GET ", Fault::Gated(gate.clone()), 1);
+    let server = TestServer::builder()
+        .upstream(crate::support::HOST, &upstream)
+        .tune(|options| {
+            options.timeouts.slowest = Slowest {
+                rate: 1 << 40,
+                over: Duration::from_millis(100),
+            };
+        })
+        .start()
+        .await;
+    let trickle = tokio::spawn(async move {
+        loop {
+            gate.open(1);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    });
+    let reply = server.get(&format!("/v2/a/blobs/{layer}")).await;
+    trickle.abort();
+    assert!(reply.content() == bytes);
+    // The first one and its rest: the first alone would have brought everything, in the end.
+    assert_eq!(upstream.count("GET "), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

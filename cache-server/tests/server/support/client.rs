@@ -13,6 +13,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Whether it is a success that came to its end. What fails before its head is out is an error answer instead.
+    pub fn is_complete(&self) -> bool {
+        self.status.is_success() && self.body.is_ok()
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
