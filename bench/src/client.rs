@@ -103,7 +103,7 @@ impl Client {
 }
 
 /// Content-Length of a good answer.
-fn length(head: &[u8]) -> Result<u64> {
+pub(crate) fn length(head: &[u8]) -> Result<u64> {
     let head = std::str::from_utf8(head).context("the head is not text")?;
     let status = head.lines().next().unwrap_or("");
     if !status.contains(" 200 ") {

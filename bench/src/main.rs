@@ -6,6 +6,7 @@ mod content;
 mod measure;
 mod program;
 mod report;
+mod secure;
 mod target;
 mod upstream;
 
@@ -18,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use content::Content;
 use measure::{Setting, cold, hot, manifests, many, start};
 use report::Report;
+use secure::Pair;
 use upstream::Upstream;
 
 fn main() -> Result<()> {
@@ -61,11 +63,13 @@ fn run(only: &str) -> Result<Report> {
         std::fs::create_dir_all(&path).context("failed to create a directory")?;
         anyhow::Ok(path)
     };
+    let pair = Pair::make(directory.path())?;
     let setting = Setting {
         directory: directory.path().to_owned(),
-        larder: target::larder(&place("larder")?, upstream.address)?,
+        larder: target::larder(&place("larder")?, upstream.address, &pair)?,
         distribution: target::distribution(&place("distribution")?, upstream.address)?,
-        nginx: target::nginx(&place("nginx")?, &content, &files)?,
+        nginx: target::nginx(&place("nginx")?, &content, &files, &pair)?,
+        pair,
         content,
         upstream,
         blobs,

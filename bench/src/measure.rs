@@ -13,6 +13,7 @@ use std::thread;
 use anyhow::{Result, anyhow};
 
 use crate::content::Content;
+use crate::secure::Pair;
 use crate::target::Target;
 use crate::upstream::Upstream;
 
@@ -26,6 +27,8 @@ pub(crate) struct Setting {
     pub(crate) larder: Target,
     pub(crate) distribution: Target,
     pub(crate) nginx: Target,
+    /// For what is measured over TLS.
+    pub(crate) pair: Pair,
     pub(crate) content: Content,
     pub(crate) upstream: Upstream,
     /// Large ones, which nginx has too.

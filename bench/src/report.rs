@@ -86,7 +86,7 @@ impl Row {
         }
     }
 
-    /// Numbers of all three; `name` is what the third is.
+    /// Numbers of all three; `name` is what the third is. One that is none is left out.
     pub(crate) fn values(
         self,
         larder: f64,
@@ -98,7 +98,11 @@ impl Row {
         Self {
             value: larder,
             larder: format!("{larder:.digits$}"),
-            distribution: format!("{distribution:.digits$}"),
+            distribution: if distribution.is_nan() {
+                String::new()
+            } else {
+                format!("{distribution:.digits$}")
+            },
             reference: format!("{name} {reference:.digits$}"),
             ..self
         }

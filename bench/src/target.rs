@@ -13,34 +13,48 @@ use e2e::tools::packages;
 use crate::client::Client;
 use crate::content::{Content, Thing};
 use crate::program::Program;
+use crate::secure::Pair;
 
 /// A server under test.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) secure: Option<SocketAddr>,
     pub(crate) program: Program,
     /// With nothing done yet, in MiB.
     pub(crate) idle: f64,
 }
 
 /// The cache under test.
-pub(crate) fn larder(directory: &Path, upstream: SocketAddr) -> Result<Target> {
-    let (mut command, address, _) = larder_command(directory, upstream)?;
-    start("Larder", address, &mut command, directory, "/v2/")
+pub(crate) fn larder(directory: &Path, upstream: SocketAddr, pair: &Pair) -> Result<Target> {
+    let secure = free_address()?;
+    let tls = format!(
+        "tls: {{certificateFile: {}, keyFile: {}, listen: \"{secure}\"}}\n",
+        pair.certificate.display(),
+        pair.key.display()
+    );
+    let (mut command, address, _) = larder_command(directory, upstream, &tls)?;
+    let target = start("Larder", address, &mut command, directory, "/v2/")?;
+    Ok(Target {
+        secure: Some(secure),
+        ..target
+    })
 }
 
 /// What starts it, and where its data port and its admin port will be. Its store is in `store`.
 pub(crate) fn larder_command(
     directory: &Path,
     upstream: SocketAddr,
+    more: &str,
 ) -> Result<(Command, SocketAddr, SocketAddr)> {
     let (address, admin) = (free_address()?, free_address()?);
     let config = directory.join("config");
     write(
         &config.join("static.yaml"),
         &format!(
-            "format: 1\ndataListen: {address}\nadminListen: {admin}\nstore: {}\naccessLog: false\n",
+            "format: 1\ndataListen: {address}\nadminListen: {admin}\nstore: {}\naccessLog: false\n{more}",
             directory.join("store").display()
         ),
     )?;
@@ -89,6 +103,7 @@ pub(crate) fn nginx(
     directory: &Path,
     content: &Content,
     references: &[(&str, String)],
+    pair: &Pair,
 ) -> Result<Target> {
     let unpacked = directory.join("unpacked");
     packages::unpack("nginx", &unpacked)?;
@@ -105,6 +120,8 @@ pub(crate) fn nginx(
     }
     write(&directory.join("www/index.html"), "ok")?;
     let (address, config) = (free_address()?, directory.join("nginx.conf"));
+    let secure = free_address()?;
+    let (certificate, key) = (pair.certificate.display(), pair.key.display());
     let root = directory.display();
     write(
         &config,
@@ -117,6 +134,7 @@ http {{
   client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;
   uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
   server {{ listen {address} reuseport; root {root}/www; }}
+  server {{ listen {secure} ssl reuseport; ssl_certificate {certificate}; ssl_certificate_key {key}; root {root}/www; }}
 }}
 "
         ),
@@ -129,7 +147,11 @@ http {{
         .arg("stderr")
         .arg("-c")
         .arg(config);
-    start("nginx", address, &mut command, directory, "/index.html")
+    let target = start("nginx", address, &mut command, directory, "/index.html")?;
+    Ok(Target {
+        secure: Some(secure),
+        ..target
+    })
 }
 
 fn start(
@@ -160,6 +182,7 @@ fn start(
     Ok(Target {
         name,
         address,
+        secure: None,
         program,
         idle,
     })

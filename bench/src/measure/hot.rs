@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{ROUNDS, Setting, blob_path, get, median, on_threads};
 use crate::client::Client;
 use crate::report::{Report, Row};
+use crate::secure::SecureClient;
 use crate::target::Target;
 
 const CLIENTS: usize = 8;
@@ -55,7 +56,42 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
             1,
         ),
     );
+    over_tls(setting, report)
+}
+
+/// The same over TLS, without distribution, which has one port.
+fn over_tls(setting: &Setting, report: &mut Report) -> Result<()> {
+    let mut costs = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        for (place, target) in [(0, &setting.larder), (1, &setting.nginx)] {
+            costs[place].push(secure_round_of(setting, target)?);
+        }
+    }
+    let [larder, nginx] = costs.map(|values| median(&values));
+    report.add(
+        Row::new("hot 64 MiB blobs over TLS, 8 clients: server CPU s/GiB").values(
+            larder,
+            f64::NAN,
+            "nginx",
+            nginx,
+            2,
+        ),
+    );
     Ok(())
+}
+
+fn secure_round_of(setting: &Setting, target: &Target) -> Result<f64> {
+    let address = target.secure.context("it speaks no TLS")?;
+    let cpu = target.program.cpu()?;
+    let bytes: u64 = on_threads(CLIENTS, |number| {
+        let mut client = SecureClient::connect(address, &setting.pair)?;
+        client.get(&blob_path(&setting.blobs[number % setting.blobs.len()]))
+    })?
+    .into_iter()
+    .sum();
+    let cpu = (target.program.cpu()?.saturating_sub(cpu)).as_secs_f64();
+    let gib = f64::from(u32::try_from(bytes >> 20)?) / 1024.0;
+    Ok(cpu / gib)
 }
 
 /// Processor seconds for a GiB, and MiB in a second.

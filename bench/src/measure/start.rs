@@ -23,7 +23,8 @@ const LONGEST: Duration = Duration::from_mins(5);
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let directory = setting.directory.join("million");
     fill(&directory.join("store"))?;
-    let (mut command, data, admin) = target::larder_command(&directory, setting.upstream.address)?;
+    let (mut command, data, admin) =
+        target::larder_command(&directory, setting.upstream.address, "")?;
     let begun = Instant::now();
     let mut program = Program::start(&mut command, &directory.join("log"))?;
     wait(&mut program, begun, || ready(admin) && pings(data))?;
