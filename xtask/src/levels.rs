@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::check;
 use crate::command::{self, cargo};
+use crate::packages;
 use crate::report::{Counts, run_tests};
 
 /// The profile of the binaries that go into container images.
@@ -16,6 +17,7 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
     let mut counts = Counts::default();
     level("checks", 10, || check::run().map(|()| Counts::default()))?;
     counts.add(level("unit, server and operator tests", 15, || {
+        packages::ensure_disks()?;
         let mut command = cargo(["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"]);
         if long {
             command.env("LARDER_LONG", "1");

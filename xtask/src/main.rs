@@ -4,6 +4,7 @@ mod check;
 mod command;
 mod generate;
 mod levels;
+mod packages;
 mod report;
 
 use anyhow::Result;
