@@ -23,6 +23,7 @@ const MORE_CONNECTIONS: u64 = 3;
 pub struct BlobStream {
     place: Place,
     body: Body,
+    etag: Option<String>,
     /// Of the whole blob.
     length: Option<u64>,
     offset: u64,
@@ -99,6 +100,7 @@ impl BlobStream {
             place,
             length: response.length,
             end: response.length,
+            etag: response.etag,
             body: response.body,
             offset: 0,
             resumes: 0,
@@ -169,6 +171,8 @@ impl BlobStream {
             let Ok(response) = self.place.get(Some(&range)).await else {
                 continue;
             };
+            let changed =
+                self.etag.is_some() && response.etag.is_some() && self.etag != response.etag;
             // Only a part that is exactly the rest of the same whole may be appended.
             let total = response
                 .content_range
@@ -180,7 +184,9 @@ impl BlobStream {
                 });
             return match total {
                 Some(total)
-                    if response.partial && self.length.is_none_or(|length| length == total) =>
+                    if response.partial
+                        && !changed
+                        && self.length.is_none_or(|length| length == total) =>
                 {
                     self.length = Some(total);
                     self.end = self.end.or(Some(total));

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prometheus::IntCounter;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, LINK};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LINK,
+};
 use tokio::time::Instant;
 
 use super::client::Upstream;
@@ -24,6 +26,8 @@ pub struct Response {
     /// What the upstream says the content's digest is.
     pub digest: Option<Digest>,
     pub content_range: Option<ContentRange>,
+    /// What tells this content from others at the same place, if it does so without doubt (RFC 9110, 8.8.3).
+    pub etag: Option<String>,
     /// `Link`, for the next page of a list.
     pub link: Option<String>,
     pub body: Body,
@@ -127,6 +131,9 @@ impl Upstream {
                 .and_then(|value| value.to_str().ok())
                 .and_then(|text| Digest::parse(text).ok()),
             content_range: text(headers, &CONTENT_RANGE).and_then(ContentRange::parse),
+            etag: text(headers, &ETAG)
+                .filter(|etag| !etag.starts_with("W/"))
+                .map(str::to_owned),
             link: text(headers, &LINK).map(str::to_owned),
             body: self.body(response),
         }

@@ -185,6 +185,28 @@ async fn a_rest_of_something_else_is_not_taken_for_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rest_that_is_said_to_be_of_something_else_is_not_taken() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(100_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{layer}");
+    let again: &[(&str, &str)] = &[("etag", "\"a\"")];
+    let (other, weak) = (&[("etag", "\"b\"")], &[("etag", "W/\"b\"")]);
+    for (first, second, taken) in [
+        ("\"a\"", again, true),
+        ("\"a\"", other, false),
+        // Weak ones may differ although the bytes are the same.
+        ("W/\"a\"", weak, true),
+    ] {
+        let server = TestServer::of(&upstream).await;
+        upstream.fault("GET ", Fault::TruncateTagged(30_000, first), 1);
+        upstream.fault("GET ", Fault::Headers(second), 1);
+        let reply = server.get(&path).await;
+        assert_eq!(reply.is_complete(), taken, "{first} {second:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_falls_silent_is_asked_for_the_rest_and_given_up_in_the_end() {
     let upstream = FakeUpstream::start().await;
     let bytes = content(100_000, 1);

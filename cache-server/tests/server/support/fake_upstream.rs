@@ -47,6 +47,8 @@ pub enum Fault {
     WrongBytes,
     /// The connection ends after so many bytes.
     Truncate(usize),
+    /// The same, of an answer with that `ETag`.
+    TruncateTagged(usize, &'static str),
     /// Each piece waits for the test.
     Gated(Gate),
     /// The answer does not say its length.
@@ -489,6 +491,9 @@ fn respond(
             response = response.header(*name, *value);
         }
     }
+    if let Some(Fault::TruncateTagged(_, etag)) = &fault {
+        response = response.header("etag", *etag);
+    }
     if let Some(range) = range {
         let value = format!("bytes {}-{}/{total}", range.start, range.end - 1);
         response = response.header("content-range", value);
@@ -517,7 +522,7 @@ fn body(
             }
             (Bytes::from(wrong), false)
         }
-        Some(Fault::Truncate(at)) => (content.slice(..*at), true),
+        Some(Fault::Truncate(at) | Fault::TruncateTagged(at, _)) => (content.slice(..*at), true),
         _ => (content, false),
     };
     let gate = match fault {
