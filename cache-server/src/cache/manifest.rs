@@ -58,6 +58,31 @@ impl Stored {
 }
 
 impl Cache {
+    /// The answer, if neither the disk nor the upstream has to be waited for.
+    pub fn manifest_at_hand(&self, request: ManifestRequest<'_>) -> Option<Answer> {
+        let tag = match request.reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let admitted = self.admit(request.upstream, request.repository, tag);
+        let (origin, admission) = admitted.ok()?;
+        if admission.action != Action::Cache {
+            return None;
+        }
+        match request.reference {
+            Reference::Tag(tag) => {
+                self.tag_at_hand(&origin, &admission.lifetime, tag, request.head)
+            }
+            Reference::Digest(digest) => {
+                let stored = self.recent_manifest(&origin, digest)?;
+                Some(Answer {
+                    immutable: true,
+                    ..stored.answer(CacheOutcome::Hit, request.head)
+                })
+            }
+        }
+    }
+
     pub async fn manifest(&self, request: ManifestRequest<'_>) -> Result<Answer, Error> {
         let tag = match request.reference {
             Reference::Tag(tag) => Some(tag),

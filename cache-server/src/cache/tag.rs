@@ -30,6 +30,27 @@ struct Copy {
 }
 
 impl Cache {
+    /// The answer, if the tag is fresh and in memory.
+    pub(super) fn tag_at_hand(
+        &self,
+        origin: &Origin,
+        lifetime: &Lifetime,
+        tag: &Tag,
+        head: bool,
+    ) -> Option<Answer> {
+        let copy = self.judged(lifetime, self.recent_copy(origin, tag, head)?);
+        let fresh = copy.freshness == Freshness::Fresh;
+        copy.answer(CacheOutcome::Hit, head).filter(|_| fresh)
+    }
+
+    fn judged(&self, lifetime: &Lifetime, (record, manifest): FoundCopy) -> Copy {
+        Copy {
+            freshness: lifetime.judge(record.checked_at, self.0.clock.now()),
+            manifest,
+            record,
+        }
+    }
+
     pub(super) async fn tag(
         &self,
         origin: &Origin,
@@ -104,11 +125,7 @@ impl Cache {
             Some(found) => Some(found),
             None => self.stored_copy(origin, tag, head).await?,
         };
-        Ok(found.map(|(record, manifest)| Copy {
-            freshness: lifetime.judge(record.checked_at, self.0.clock.now()),
-            manifest,
-            record,
-        }))
+        Ok(found.map(|found| self.judged(lifetime, found)))
     }
 
     fn recent_copy(&self, origin: &Origin, tag: &Tag, head: bool) -> Option<FoundCopy> {

@@ -145,7 +145,12 @@ impl Handler {
                 (name, Asked::List)
             }
         };
-        match self.ask(request, head_only, &parts.headers).await {
+        let answer = match self.at_hand(request, head_only) {
+            Some(answer) => Ok(answer),
+            // Apart: what waits needs much room, and most requests wait for nothing.
+            None => Box::pin(self.ask(request, head_only, &parts.headers)).await,
+        };
+        match answer {
             Ok(answer) => {
                 let reply = Reply::answer(answer, asked == Asked::Blob, path, name);
                 reply.unless_known(&parts.headers)
@@ -161,13 +166,25 @@ impl Handler {
         client: &Client,
     ) -> Option<Failure> {
         let guard = self.access.guard()?;
-        if guard.admits(&parts.headers, client).await {
+        if Box::pin(guard.admits(&parts.headers, client)).await {
             return None;
         }
         // A challenge makes containerd send what it knows for the upstream that `ns` names.
         let asks = !route::names_upstream(parts.uri.query());
         let challenge = guard.challenge().filter(|_| asks);
         Some(Failure::stranger(challenge))
+    }
+
+    fn at_hand(&self, request: &RegistryRequest, head: bool) -> Option<Answer> {
+        let RegistryRequest::Manifest { name, reference } = request else {
+            return None;
+        };
+        self.cache.manifest_at_hand(ManifestRequest {
+            upstream: &name.upstream,
+            repository: &name.repository,
+            reference,
+            head,
+        })
     }
 
     async fn ask(

@@ -70,7 +70,10 @@ pub(super) async fn serve(
     let serving = async {
         match certificates {
             None => clear(stream, address, door, welcome).await,
-            Some(certificates) => secure(stream, address, certificates, door, welcome).await,
+            // Apart: a handshake and two protocols need much room, which connections in clear text would have too.
+            Some(certificates) => {
+                Box::pin(secure(stream, address, certificates, door, welcome)).await;
+            }
         }
     };
     if welcome {
