@@ -35,7 +35,15 @@ impl Cache {
                 .await;
         }
         for _ in 0..ROUNDS {
-            let (blob, member) = match self.look_up(&origin, &request.digest).await {
+            // First: what ends before the look is in the store, and what ends after it is known from here.
+            let running = self.running_fill(&request.digest);
+            let looked = if running.is_none() && self.0.store.surely_lacks(&request.digest) {
+                // Spares a miss the way to the disk. Who joins a fill has to know whether its repository has the content.
+                Ok((None, false))
+            } else {
+                self.look_up(&origin, &request.digest).await
+            };
+            let (blob, member) = match looked {
                 Ok(found) => found,
                 Err(error) => {
                     tracing::error!(digest = %request.digest, %error, "failed to look into the store; passing through");
@@ -49,8 +57,7 @@ impl Cache {
                 return Err(error);
             }
             if request.head {
-                let verified = self
-                    .running_fill(&request.digest)
+                let verified = running
                     .filter(|fill| member || fill.origin.is_same_place(&origin))
                     .and_then(|fill| fill.verified());
                 if let Some(size) = verified {
@@ -61,7 +68,8 @@ impl Cache {
                     .await;
             }
             let whole = matches!(request.range, ByteRange::Whole | ByteRange::From(0));
-            let (fill, first) = match self.running_fill(&request.digest) {
+            let ended = running.filter(|fill| fill.verified().is_some());
+            let (fill, first) = match self.running_fill(&request.digest).or(ended) {
                 Some(fill) => (fill, false),
                 // A part alone is not worth the whole.
                 None if !whole || self.store_is_broken() || self.admission_is_stopped() => {
@@ -84,10 +92,6 @@ impl Cache {
         origin: &Origin,
         digest: &Digest,
     ) -> Result<(Option<StoredBlob>, bool), Error> {
-        // Spares a miss the way to the disk. Who joins a fill has to know whether its repository has the content.
-        if self.0.store.surely_lacks(digest) && self.running_fill(digest).is_none() {
-            return Ok((None, false));
-        }
         let (host, repository, digest) = (
             origin.host().clone(),
             origin.repository.clone(),
