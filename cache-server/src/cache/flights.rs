@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
+use super::Error;
 use crate::spans;
 
 /// Running questions by key.
@@ -90,6 +92,19 @@ impl<V: Clone> Seat<V> {
             .await
             .ok()
             .and_then(|answer| answer.clone())
+    }
+}
+
+impl<T: Clone> Seat<Result<T, Error>> {
+    /// The answer of a question that can fail. `patience`: how long after it was asked it is waited for at most; it is asked on.
+    pub async fn answer(&mut self, patience: Option<Duration>) -> Result<T, Error> {
+        let answer = match patience {
+            Some(patience) => timeout_at(self.asked + patience, self.wait())
+                .await
+                .map_err(|_| Error::Slow)?,
+            None => self.wait().await,
+        };
+        answer.unwrap_or(Err(Error::Gone))
     }
 }
 

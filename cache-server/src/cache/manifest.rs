@@ -5,6 +5,7 @@ use crds::policy::Action;
 use crds::values::RegistryHost;
 
 use super::answer::{Answer, Content};
+use super::freshness::Lifetime;
 use super::manifest_store::{Found, find, keep};
 use super::{Cache, CacheOutcome, Error, Origin};
 use crate::oci::manifest::Manifest;
@@ -58,23 +59,31 @@ impl Stored {
 }
 
 impl Cache {
-    /// The answer, if neither the disk nor the upstream has to be waited for.
-    pub fn manifest_at_hand(&self, request: ManifestRequest<'_>) -> Option<Answer> {
-        let tag = match request.reference {
-            Reference::Tag(tag) => Some(tag),
-            Reference::Digest(_) => None,
-        };
-        let admitted = self.admit(request.upstream, request.repository, tag);
-        let (origin, admission) = admitted.ok()?;
-        if admission.action != Action::Cache {
-            return None;
+    pub async fn manifest(&self, request: ManifestRequest<'_>) -> Result<Answer, Error> {
+        let tag = request.reference.tag();
+        let (origin, admission) = self.admit(request.upstream, request.repository, tag)?;
+        if admission.action == Action::Forward {
+            let passing = self.pass_manifest(&origin, request, CacheOutcome::Forwarded);
+            return Box::pin(passing).await;
         }
+        match self.at_hand(&origin, &admission.lifetime, request) {
+            Some(answer) => Ok(answer),
+            // Apart: what waits needs much room, and most requests wait for nothing.
+            None => Box::pin(self.kept(&origin, &admission.lifetime, request)).await,
+        }
+    }
+
+    /// The answer, if neither the disk nor the upstream has to be waited for.
+    fn at_hand(
+        &self,
+        origin: &Origin,
+        lifetime: &Lifetime,
+        request: ManifestRequest<'_>,
+    ) -> Option<Answer> {
         match request.reference {
-            Reference::Tag(tag) => {
-                self.tag_at_hand(&origin, &admission.lifetime, tag, request.head)
-            }
+            Reference::Tag(tag) => self.tag_at_hand(origin, lifetime, tag, request.head),
             Reference::Digest(digest) => {
-                let stored = self.recent_manifest(&origin, digest)?;
+                let stored = self.recent_manifest(origin, digest)?;
                 Some(Answer {
                     immutable: true,
                     ..stored.answer(CacheOutcome::Hit, request.head)
@@ -83,24 +92,17 @@ impl Cache {
         }
     }
 
-    pub async fn manifest(&self, request: ManifestRequest<'_>) -> Result<Answer, Error> {
-        let tag = match request.reference {
-            Reference::Tag(tag) => Some(tag),
-            Reference::Digest(_) => None,
-        };
-        let (origin, admission) = self.admit(request.upstream, request.repository, tag)?;
-        if admission.action == Action::Forward {
-            return self
-                .pass_manifest(&origin, request, CacheOutcome::Forwarded)
-                .await;
-        }
+    /// From the store, or fetched and kept.
+    async fn kept(
+        &self,
+        origin: &Origin,
+        lifetime: &Lifetime,
+        request: ManifestRequest<'_>,
+    ) -> Result<Answer, Error> {
         let answer = match request.reference {
-            Reference::Tag(tag) => {
-                self.tag(&origin, &admission.lifetime, tag, request.head)
-                    .await
-            }
+            Reference::Tag(tag) => self.tag(origin, lifetime, tag, request.head).await,
             Reference::Digest(digest) => self
-                .manifest_by_digest(&origin, digest, request.head)
+                .manifest_by_digest(origin, digest, request.head)
                 .await
                 .map(|answer| Answer {
                     immutable: true,
@@ -110,7 +112,7 @@ impl Cache {
         match answer {
             Err(Error::Store(error)) => {
                 tracing::error!(%error, "failed to use the store; passing through");
-                self.pass_manifest(&origin, request, CacheOutcome::Bypass)
+                self.pass_manifest(origin, request, CacheOutcome::Bypass)
                     .await
             }
             other => other,
@@ -190,7 +192,7 @@ impl Cache {
                 cache.fetch_manifest(&origin, &reference).await
             })
         });
-        let stored = seat.wait().await.unwrap_or(Err(Error::Gone))?;
+        let stored = seat.answer(None).await?;
         Ok((stored, seat.first))
     }
 

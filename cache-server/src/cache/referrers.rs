@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use crds::policy::Action;
 use crds::values::RegistryHost;
-use tokio::time::timeout_at;
 
 use super::answer::{Answer, Content};
 use super::freshness::Freshness;
@@ -115,15 +114,8 @@ impl Cache {
                 Ok((listing, kept))
             })
         });
-        let fetched = if has_stale {
-            let patience = seat.asked + self.0.patience.revalidation;
-            timeout_at(patience, seat.wait())
-                .await
-                .map_err(|_| Error::Slow)?
-        } else {
-            seat.wait().await
-        };
-        let (listing, kept) = fetched.unwrap_or(Err(Error::Gone))?;
+        let patience = has_stale.then_some(self.0.patience.revalidation);
+        let (listing, kept) = seat.answer(patience).await?;
         let outcome = match (seat.first, kept) {
             (false, _) => CacheOutcome::Joined,
             (true, true) => CacheOutcome::Miss,

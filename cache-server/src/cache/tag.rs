@@ -1,7 +1,5 @@
 //! Tags: fresh for a while, then checked with the upstream, and answered with the old copy while it fails or hangs.
 
-use tokio::time::timeout_at;
-
 use super::answer::Answer;
 use super::freshness::{Freshness, Lifetime};
 use super::manifest::{Key, Stored, tag_record};
@@ -222,15 +220,8 @@ impl Cache {
                 resolved
             })
         });
-        let answer = if has_stale {
-            let patience = seat.asked + self.0.patience.revalidation;
-            timeout_at(patience, seat.wait())
-                .await
-                .map_err(|_| Error::Slow)?
-        } else {
-            seat.wait().await
-        };
-        Ok((answer.unwrap_or(Err(Error::Gone))?, seat.first))
+        let patience = has_stale.then_some(self.0.patience.revalidation);
+        Ok((seat.answer(patience).await?, seat.first))
     }
 
     async fn ask(&self, origin: &Origin, tag: &Tag, whole: bool) -> Result<Resolved, Error> {

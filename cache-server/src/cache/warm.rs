@@ -125,10 +125,7 @@ impl Cache {
     /// Fetches an image's manifests, and says what they consist of.
     async fn warm_manifests(&self, request: &WarmRequest) -> Result<(Origin, Vec<Part>), String> {
         let (host, repository) = (&request.upstream, &request.repository);
-        let tag = match &request.reference {
-            Reference::Tag(tag) => Some(tag),
-            Reference::Digest(_) => None,
-        };
+        let tag = request.reference.tag();
         let text = |error: Error| error.to_string();
         let (origin, admission) = self.admit(host, repository, tag).map_err(text)?;
         if admission.action == Action::Forward {

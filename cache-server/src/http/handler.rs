@@ -145,12 +145,7 @@ impl Handler {
                 (name, Asked::List)
             }
         };
-        let answer = match self.at_hand(request, head_only) {
-            Some(answer) => Ok(answer),
-            // Apart: what waits needs much room, and most requests wait for nothing.
-            None => Box::pin(self.ask(request, head_only, &parts.headers)).await,
-        };
-        match answer {
+        match self.ask(request, head_only, &parts.headers).await {
             Ok(answer) => {
                 let reply = Reply::answer(answer, asked == Asked::Blob, path, name);
                 reply.unless_known(&parts.headers)
@@ -175,18 +170,7 @@ impl Handler {
         Some(Failure::stranger(challenge))
     }
 
-    fn at_hand(&self, request: &RegistryRequest, head: bool) -> Option<Answer> {
-        let RegistryRequest::Manifest { name, reference } = request else {
-            return None;
-        };
-        self.cache.manifest_at_hand(ManifestRequest {
-            upstream: &name.upstream,
-            repository: &name.repository,
-            reference,
-            head,
-        })
-    }
-
+    /// What waits is apart: it needs much room, and what is in memory waits for nothing.
     async fn ask(
         &self,
         request: &RegistryRequest,
@@ -206,16 +190,14 @@ impl Handler {
                     .await
             }
             RegistryRequest::Blob { name, digest } => {
-                let range = requested_range(headers, &digest.to_string());
-                self.cache
-                    .blob(&BlobRequest {
-                        upstream: name.upstream.clone(),
-                        repository: name.repository.clone(),
-                        digest: digest.clone(),
-                        range,
-                        head,
-                    })
-                    .await
+                let request = BlobRequest {
+                    upstream: name.upstream.clone(),
+                    repository: name.repository.clone(),
+                    digest: digest.clone(),
+                    range: requested_range(headers, &digest.to_string()),
+                    head,
+                };
+                Box::pin(self.cache.blob(&request)).await
             }
             RegistryRequest::Referrers {
                 name,
@@ -223,26 +205,24 @@ impl Handler {
                 artifact_type,
                 page,
             } => {
-                self.cache
-                    .referrers(&ReferrersRequest {
-                        upstream: name.upstream.clone(),
-                        repository: name.repository.clone(),
-                        subject: digest.clone(),
-                        artifact_type: artifact_type.clone(),
-                        page: page.clone(),
-                        head,
-                    })
-                    .await
+                let request = ReferrersRequest {
+                    upstream: name.upstream.clone(),
+                    repository: name.repository.clone(),
+                    subject: digest.clone(),
+                    artifact_type: artifact_type.clone(),
+                    page: page.clone(),
+                    head,
+                };
+                Box::pin(self.cache.referrers(&request)).await
             }
             RegistryRequest::Tags { name, query } => {
-                self.cache
-                    .list(&ListRequest {
-                        upstream: name.upstream.clone(),
-                        repository: name.repository.clone(),
-                        query: query.clone(),
-                        head,
-                    })
-                    .await
+                let request = ListRequest {
+                    upstream: name.upstream.clone(),
+                    repository: name.repository.clone(),
+                    query: query.clone(),
+                    head,
+                };
+                Box::pin(self.cache.list(&request)).await
             }
         }
     }
