@@ -12,15 +12,6 @@ use crate::support::{
 const MIB: usize = 1 << 20;
 const DAY: Duration = Duration::from_hours(24);
 
-async fn start(upstream: &FakeUpstream, tail: &str) -> TestServer {
-    TestServer::builder()
-        .upstream(HOST, upstream)
-        .tail(tail)
-        .tune(|options| options.patience.upkeep = Duration::from_millis(20))
-        .start()
-        .await
-}
-
 /// Pulls as a node does: the manifest by its tag, and then all that it names.
 async fn pull(server: &TestServer, repository: &str, tag: &str, image: &Image) {
     let manifest = server
@@ -47,7 +38,7 @@ async fn get(server: &TestServer, repository: &str, digest: &Digest) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_distinct_blobs_never_exceeds_the_capacity() {
     let upstream = FakeUpstream::start().await;
-    let server = start(&upstream, "capacity: {maxSize: 8Mi}").await;
+    let server = TestServer::attentive(&upstream, "capacity: {maxSize: 8Mi}").await;
     let mut last = None;
     for seed in 0..24 {
         let layer = upstream.blob("a", content(MIB + 1, seed));
@@ -71,7 +62,7 @@ async fn a_stream_of_distinct_blobs_never_exceeds_the_capacity() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_larger_than_the_capacity_is_passed_through_and_displaces_nothing() {
     let upstream = FakeUpstream::start().await;
-    let server = start(&upstream, "capacity: {maxSize: 4Mi}").await;
+    let server = TestServer::attentive(&upstream, "capacity: {maxSize: 4Mi}").await;
     let kept = upstream.blob("a", content(2 * MIB, 1));
     let huge = upstream.blob("a", content(5 * MIB, 2));
     get(&server, "a", &kept).await;
@@ -113,7 +104,7 @@ async fn a_download_ends_well_although_its_blob_is_evicted() {
     let upstream = FakeUpstream::start().await;
     let bytes = content(16 * MIB, 1);
     let layer = upstream.blob("a", bytes.clone());
-    let server = start(&upstream, "capacity: {maxSize: 64Mi}").await;
+    let server = TestServer::attentive(&upstream, "capacity: {maxSize: 64Mi}").await;
     get(&server, "a", &layer).await;
     let path = format!("/v2/a/blobs/{layer}");
     let mut download = server.send(Method::GET, &path, &[]).await;
@@ -132,7 +123,7 @@ async fn images_that_nobody_pulls_go_and_what_they_share_stays() {
     let old = upstream.image("a", "old", &[base.clone(), own]);
     let used = upstream.image("b", "used", &[base]);
     let tail = "rules:\n- {name: all, action: Cache, retention: {unusedFor: 30d}}\n";
-    let server = start(&upstream, tail).await;
+    let server = TestServer::attentive(&upstream, tail).await;
     pull(&server, "a", "old", &old).await;
     pull(&server, "b", "used", &used).await;
     server.advance(20 * DAY);
@@ -159,7 +150,7 @@ async fn images_that_nobody_pulls_go_and_what_they_share_stays() {
 async fn only_the_newest_tags_are_kept() {
     let upstream = FakeUpstream::start().await;
     let base = content(5000, 99);
-    let server = start(&upstream, "").await;
+    let server = TestServer::attentive(&upstream, "").await;
     let mut images = Vec::new();
     for number in 0..4 {
         let layers = [base.clone(), content(4000, number)];
@@ -191,7 +182,7 @@ async fn pinned_images_stay_and_stop_the_admission_when_they_fill_the_store() {
     let upstream = FakeUpstream::start().await;
     let image = upstream.image("pinned", "v1", &[content(3 * MIB, 1), content(4 * MIB, 2)]);
     let tail = "rules:\n- {name: pins, repositories: [pinned], tags: [v1], action: Cache, retention: {pin: true}}\ncapacity: {maxSize: 32Mi}\n";
-    let server = start(&upstream, tail).await;
+    let server = TestServer::attentive(&upstream, tail).await;
     pull(&server, "pinned", "v1", &image).await;
     let other = upstream.blob("other", content(2 * MIB, 3));
     get(&server, "other", &other).await;
@@ -227,7 +218,7 @@ async fn pinned_images_stay_and_stop_the_admission_when_they_fill_the_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_remembers_what_was_used() {
     let upstream = FakeUpstream::start().await;
-    let server = start(&upstream, "capacity: {maxSize: 64Mi}").await;
+    let server = TestServer::attentive(&upstream, "capacity: {maxSize: 64Mi}").await;
     let mut layers = Vec::new();
     for seed in 0..4 {
         let layer = upstream.blob("a", content(2 * MIB, seed));
@@ -266,7 +257,7 @@ async fn fills_in_flight_are_left_alone() {
     let layer = upstream.blob("a", bytes.clone());
     let gate = Gate::closed();
     upstream.fault(layer.hex(), Fault::Gated(gate.clone()), 1);
-    let server = start(&upstream, "capacity: {maxSize: 3Mi}").await;
+    let server = TestServer::attentive(&upstream, "capacity: {maxSize: 3Mi}").await;
     gate.open(1);
     let path = format!("/v2/a/blobs/{layer}");
     let mut download = server.send(Method::GET, &path, &[]).await;
@@ -284,7 +275,7 @@ async fn fills_in_flight_are_left_alone() {
 async fn an_image_counts_as_complete_while_all_of_it_is_there() {
     let upstream = FakeUpstream::start().await;
     let image = upstream.image("a", "v1", &[content(2 * MIB, 1)]);
-    let server = start(&upstream, "capacity: {maxSize: 16Mi}").await;
+    let server = TestServer::attentive(&upstream, "capacity: {maxSize: 16Mi}").await;
     pull(&server, "a", "v1", &image).await;
     let config: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
     let config = Digest::parse(config["config"]["digest"].as_str().unwrap()).unwrap();
@@ -314,7 +305,7 @@ async fn what_rots_on_the_disk_is_found_and_fetched_anew() {
     let upstream = FakeUpstream::start().await;
     let bytes = content(200_000, 1);
     let layer = upstream.blob("a", bytes.clone());
-    let server = start(&upstream, "").await;
+    let server = TestServer::attentive(&upstream, "").await;
     get(&server, "a", &layer).await;
     let file = crate::support::blob_path(&server.store(), &layer);
     let mut rotten = bytes.clone();

@@ -2,19 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::{FakeUpstream, HOST, TestServer, content, eventually};
+use crate::support::{FakeUpstream, TestServer, content, eventually};
 
 const DAY: Duration = Duration::from_hours(24);
 const MIB: usize = 1 << 20;
-
-async fn start(upstream: &FakeUpstream, tail: &str) -> TestServer {
-    TestServer::builder()
-        .upstream(HOST, upstream)
-        .tail(tail)
-        .tune(|options| options.patience.upkeep = Duration::from_millis(20))
-        .start()
-        .await
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_goes_back_keeps_no_tag_fresh() {
@@ -56,7 +47,7 @@ async fn rules_about_age_go_on_after_the_clock_went_back() {
     let upstream = FakeUpstream::start().await;
     let image = upstream.image("a", "v1", &[]);
     let tail = "rules:\n- {name: all, action: Cache, retention: {unusedFor: 1h}}\n";
-    let server = start(&upstream, tail).await;
+    let server = TestServer::attentive(&upstream, tail).await;
     let first = upstream.image("b", "v1", &[]);
     server.get("/v2/b/manifests/v1").await.body.unwrap();
     server.advance(Duration::from_hours(2));
@@ -77,7 +68,7 @@ async fn rules_about_age_go_on_after_the_clock_went_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_used_in_a_future_that_did_not_come_makes_room() {
     let upstream = FakeUpstream::start().await;
-    let server = start(&upstream, "capacity: {maxSize: 4Mi}").await;
+    let server = TestServer::attentive(&upstream, "capacity: {maxSize: 4Mi}").await;
     server.advance(365 * DAY);
     let old = upstream.blob("a", content(3 * MIB, 1));
     let path = format!("/v2/a/blobs/{old}");

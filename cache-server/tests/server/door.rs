@@ -17,6 +17,14 @@ fn limited(
         .tune(|options| limits(&mut options.static_config.connections))
 }
 
+async fn room_again(server: &TestServer) {
+    eventually("there is room", || async {
+        let mut client = Raw::connect(server.data_address()).await;
+        client.get("/v2/").await.status == 200
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_ends_its_request_is_cut_and_so_is_one_that_says_nothing() {
     let upstream = FakeUpstream::start().await;
@@ -171,15 +179,7 @@ async fn those_beyond_the_bound_are_told_to_go_elsewhere_at_once() {
         assert_eq!(counted, number);
     }
     busy.pop();
-    eventually("there is room", || async {
-        Raw::connect(server.data_address())
-            .await
-            .get("/v2/")
-            .await
-            .status
-            == 200
-    })
-    .await;
+    room_again(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,13 +199,5 @@ async fn connections_that_only_wait_make_room_for_new_ones() {
     for client in &mut waiting {
         assert!(client.is_at_end().await);
     }
-    eventually("there is room", || async {
-        Raw::connect(server.data_address())
-            .await
-            .get("/v2/")
-            .await
-            .status
-            == 200
-    })
-    .await;
+    room_again(&server).await;
 }

@@ -17,14 +17,6 @@ use crate::support::{FakeUpstream, HOST, TestServer, content, eventually};
 const ENHANCE_YOUR_CALM: u32 = 11;
 const CANCEL: [u8; 4] = 8u32.to_be_bytes();
 
-async fn server(upstream: &FakeUpstream) -> TestServer {
-    TestServer::builder()
-        .upstream(HOST, upstream)
-        .tls()
-        .start()
-        .await
-}
-
 /// Why the server ended the connection, if it said so before it did.
 async fn reason(frames: &mut Frames) -> Option<u32> {
     let frame = frames.next_of(GOAWAY).await?;
@@ -41,7 +33,7 @@ fn memory() -> u64 {
 async fn a_client_that_takes_back_all_it_asks_is_sent_away() {
     let upstream = FakeUpstream::start().await;
     let blob = upstream.blob("a", content(100_000, 1));
-    let server = server(&upstream).await;
+    let server = TestServer::secure(&upstream).await;
     let block = get(&format!("/v2/a/blobs/{blob}"));
     let mut frames = Frames::connect(&server).await;
     let mut open = true;
@@ -67,7 +59,7 @@ async fn a_client_that_takes_back_all_it_asks_is_sent_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_without_an_end_are_not_kept() {
     let upstream = FakeUpstream::start().await;
-    let server = server(&upstream).await;
+    let server = TestServer::secure(&upstream).await;
     let before = memory();
     let mut frames = Frames::connect(&server).await;
     assert!(frames.send(HEADERS, END_STREAM, 1, &get("/v2/")).await);
@@ -86,7 +78,7 @@ async fn headers_without_an_end_are_not_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_are_too_large_are_refused_and_the_connection_goes_on() {
     let upstream = FakeUpstream::start().await;
-    let server = server(&upstream).await;
+    let server = TestServer::secure(&upstream).await;
     let client = server.other_client(None);
     let url = format!("{}/v2/", server.data_url());
     let large = client
@@ -107,7 +99,7 @@ async fn headers_that_are_too_large_are_refused_and_the_connection_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn not_more_than_a_hundred_requests_run_at_once() {
     let upstream = FakeUpstream::start().await;
-    let server = server(&upstream).await;
+    let server = TestServer::secure(&upstream).await;
     let mut frames = Frames::connect(&server).await;
     let settings = frames.next_of(SETTINGS).await.unwrap();
     let said = settings
@@ -129,7 +121,7 @@ async fn not_more_than_a_hundred_requests_run_at_once() {
 async fn a_request_with_a_body_is_refused() {
     let upstream = FakeUpstream::start().await;
     upstream.image("a", "v1", &[]);
-    let server = server(&upstream).await;
+    let server = TestServer::secure(&upstream).await;
     let mut frames = Frames::connect(&server).await;
     frames
         .send(HEADERS, END_HEADERS, 1, &get("/v2/a/manifests/v1"))

@@ -117,11 +117,7 @@ async fn many_clients_of_a_registry_of_amazon_sign_in_once() {
     let cloud = FakeCloud::start(|seen| amazon(seen, "one")).await;
     let files = tempfile::tempdir().unwrap();
     let server = server(&policy(&upstream, &by_role(files.path(), &cloud)), &[]).await;
-    let paths: Vec<_> = image
-        .layers
-        .iter()
-        .map(|layer| format!("/v2/a/blobs/{layer}"))
-        .collect();
+    let paths = image.layer_paths("a");
     let replies = futures::future::join_all(paths.iter().map(|path| server.get(path))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
     assert_eq!(cloud.count("AssumeRole"), 1);

@@ -68,11 +68,7 @@ async fn whole_bodies_and_ranges_are_right_on_every_kind_of_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_of_one_connection_are_kept_apart() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::builder()
-        .upstream(HOST, &upstream)
-        .tls()
-        .start()
-        .await;
+    let server = TestServer::secure(&upstream).await;
     let blobs: Vec<_> = (0..24)
         .map(|seed| {
             upstream.blob(
@@ -138,11 +134,7 @@ async fn clear_text_has_a_port_of_its_own_where_tls_has_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_certificate_is_used_within_seconds_and_a_broken_one_is_not() {
     let upstream = FakeUpstream::start().await;
-    let server = TestServer::builder()
-        .upstream(HOST, &upstream)
-        .tls()
-        .start()
-        .await;
+    let server = TestServer::secure(&upstream).await;
     let authority = server.authority.clone().unwrap();
     let files = authority.write(&server.directory.path().join("tls"), false);
     let good = "larder_tls_last_reload_successful";

@@ -9,11 +9,7 @@ async fn a_token_is_asked_for_once_for_many() {
     let image = upstream.image("a", "v1", &layers);
     upstream.require_token(None);
     let server = TestServer::of(&upstream).await;
-    let paths: Vec<_> = image
-        .layers
-        .iter()
-        .map(|layer| format!("/v2/a/blobs/{layer}"))
-        .collect();
+    let paths = image.layer_paths("a");
     let replies = futures::future::join_all(paths.iter().map(|path| server.get(path))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
     server.get("/v2/a/manifests/v1").await;

@@ -94,6 +94,14 @@ pub struct Image {
     pub layers: Vec<Digest>,
 }
 
+impl Image {
+    /// Where the layers are asked for.
+    pub fn layer_paths(&self, repository: &str) -> Vec<String> {
+        let path = |layer| format!("/v2/{repository}/blobs/{layer}");
+        self.layers.iter().map(path).collect()
+    }
+}
+
 struct Script {
     /// Part of `METHOD /path`.
     matches: String,

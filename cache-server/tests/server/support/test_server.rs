@@ -207,6 +207,22 @@ impl TestServer {
         Self::builder().upstream(HOST, upstream).start().await
     }
 
+    /// A cache of one upstream, over TLS.
+    pub async fn secure(upstream: &FakeUpstream) -> Self {
+        let builder = Self::builder().upstream(HOST, upstream);
+        builder.tls().start().await
+    }
+
+    /// A cache of one upstream with more policy, which looks after its store all the time.
+    pub async fn attentive(upstream: &FakeUpstream, tail: &str) -> Self {
+        Self::builder()
+            .upstream(HOST, upstream)
+            .tail(tail)
+            .tune(|options| options.patience.upkeep = Duration::from_millis(20))
+            .start()
+            .await
+    }
+
     pub fn store(&self) -> PathBuf {
         self.directory.path().join("store")
     }
