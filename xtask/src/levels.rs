@@ -9,7 +9,7 @@ use crate::command::{self, cargo};
 use crate::packages;
 use crate::report::{Counts, run_tests};
 
-/// The profile of the binaries that go into container images.
+/// The profile of the binaries that go into the images of the node tests and the demo.
 const IMAGE_PROFILE: &str = "image";
 
 /// Runs every level and prints the sum.
@@ -67,14 +67,14 @@ pub(crate) fn demo(keep: bool) -> Result<()> {
 
 /// `cargo xtask bench`.
 pub(crate) fn bench(write: bool) -> Result<()> {
-    let build = ["build", "--quiet", "--profile", IMAGE_PROFILE];
+    let build = ["build", "--quiet", "--release"];
     command::run(cargo(build.into_iter().chain([
         "--package",
         "cache-server",
         "--package",
         "bench",
     ])))?;
-    let mut command = cargo(["run", "--quiet", "--profile", IMAGE_PROFILE]);
+    let mut command = cargo(["run", "--quiet", "--release"]);
     command.args(["--package", "bench", "--"]);
     if write {
         command
