@@ -2,6 +2,7 @@
 //! the operator is a process with the rights that the chart gives it; only kubelet and volumes are made up ([`FakeKubelet`]).
 
 mod api;
+mod crowd;
 mod end_state;
 mod gate;
 mod kubelet;
@@ -26,6 +27,7 @@ use crate::tools::packages;
 use crate::{Progress, Tools, command, namespaces, wait};
 
 pub use api::{Api, Refused, is_gone};
+pub use crowd::Crowd;
 pub use end_state::{EndState, ROUND};
 pub use gate::{Gate, Moment};
 pub use kubelet::FakeKubelet;

@@ -69,9 +69,9 @@ impl Api {
     }
 
     /// Changes an object by a JSON merge patch.
-    pub async fn merge(&self, path: &str, patch: &Value) -> Result<Value> {
+    pub async fn merge(&self, path: &str, change: &Value) -> Result<Value> {
         let kind = "application/merge-patch+json";
-        self.call(Method::PATCH, path, kind, Some(patch)).await
+        self.call(Method::PATCH, path, kind, Some(change)).await
     }
 
     /// Applies on the server, with force, as that field manager.

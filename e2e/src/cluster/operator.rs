@@ -124,6 +124,13 @@ impl Operator {
         Ok(all - metrics.sum("larder_operator_api_writes_total", &["kind=\"leases\""]))
     }
 
+    /// Reads that the API server has answered since it started, but for those of its Lease.
+    pub fn reads(&self) -> Result<f64> {
+        let metrics = self.metrics()?;
+        let all = metrics.sum("larder_operator_api_reads_total", &[]);
+        Ok(all - metrics.sum("larder_operator_api_reads_total", &["kind=\"leases\""]))
+    }
+
     /// Reconciles of caches that ended, well or not.
     pub fn reconciles(&self) -> Result<f64> {
         let labels = ["controller=\"registrycache\""];
