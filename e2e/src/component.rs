@@ -3,9 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How many log lines an error quotes.
 const LAST_LINES: usize = 15;
@@ -79,6 +80,20 @@ impl Component {
             self.name,
             last_lines(&self.log)
         );
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the program to end (SIGTERM), and waits until it has.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)
+            .with_context(|| format!("failed to end {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("failed to wait for {}", self.name))
     }
 
     /// Ends the program at once and waits until it is gone.

@@ -3,10 +3,12 @@
 //! [`Tools`] builds and installs what the node is made of; [`namespaces`] moves the process into network, mount and process
 //! namespaces of its own; there [`Node`] starts the cluster and [`Upstream`] a registry to pull from, with [`images`] made
 //! without Docker. [`World`] holds all of them for the cases that [`runner`] runs; [`Registries`] is what clients need that run
-//! without a node: an upstream and a cache server. Nothing outside those namespaces is touched, except the cache directory and,
+//! without a node: an upstream and a cache server. [`Cluster`] is a control plane without a node, on which an operator runs
+//! as a process. Nothing outside those namespaces is touched, except the cache directory and,
 //! when something is missing, the Debian packages of the machine.
 
 pub mod cache_server;
+pub mod cluster;
 pub mod command;
 pub mod component;
 pub mod conformance;
@@ -24,6 +26,7 @@ pub mod upstream;
 pub mod wait;
 pub mod world;
 
+pub use cluster::Cluster;
 pub use node::Node;
 pub use registries::Registries;
 pub use tools::Tools;

@@ -1,12 +1,12 @@
 //! One Kubernetes node with its control plane, to be started inside the namespaces of [`crate::namespaces`].
 
 mod containerd;
-mod control_plane;
-mod etcd;
+pub(crate) mod control_plane;
+pub(crate) mod etcd;
 mod image_store;
 mod kubelet;
 pub(crate) mod network;
-mod pki;
+pub(crate) mod pki;
 mod volume;
 
 use std::fs;
@@ -74,7 +74,9 @@ impl Node {
         })?;
         progress("starting the controllers, kubelet and kube-proxy");
         node.components
-            .extend(control_plane::start_controllers(&node.directory, tools)?);
+            .push(control_plane::start_manager(&node.directory, tools, "*")?);
+        node.components
+            .push(control_plane::start_scheduler(&node.directory, tools)?);
         node.components
             .extend(kubelet::start(&node.directory, &cgroup, tools)?);
         node.wait_for("the node to be ready", START_LIMIT, Self::check_ready)?;
@@ -228,11 +230,7 @@ impl Node {
     }
 
     fn kubectl_command(&self) -> Result<Command> {
-        let mut kubectl = Command::new(self.tools.path("kubectl")?);
-        kubectl
-            .env("KUBECONFIG", self.kubeconfig())
-            .env("KUBECACHEDIR", self.directory.join("kubectl"));
-        Ok(kubectl)
+        control_plane::kubectl(&self.directory, &self.tools)
     }
 
     fn check_ready(&self) -> Result<()> {

@@ -12,6 +12,44 @@ use crate::{Node, Progress, command};
 /// Optimised, and built faster than a release.
 const PROFILE: &str = "image";
 
+/// How the operator is built when it runs as a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// As `cargo test` builds: soon there.
+    Quick,
+    /// As for the container image.
+    Optimised,
+}
+
+impl Build {
+    const fn profile(self) -> &'static str {
+        match self {
+            Self::Quick => "dev",
+            Self::Optimised => PROFILE,
+        }
+    }
+
+    const fn directory(self) -> &'static str {
+        match self {
+            Self::Quick => "debug",
+            Self::Optimised => PROFILE,
+        }
+    }
+}
+
+/// Builds the operator alone, if it is not up to date. May need the network.
+pub fn build_operator(how: Build, progress: Progress<'_>) -> Result<()> {
+    progress("building the operator");
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--locked", "--profile", how.profile()]);
+    command::output(build.args(["--package", "operator"])).map(drop)
+}
+
+/// Finds what [`build_operator`] has made, without building.
+pub fn built_operator(how: Build) -> Result<PathBuf> {
+    find_built(how.directory(), "larder-operator")
+}
+
 /// Where the two binaries are.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -37,21 +75,9 @@ impl Programs {
     /// Finds what [`Self::build`] has made, without building: for the inner process, whose network has no way out, and
     /// which should run what the outer one saw even if a source has changed since.
     pub fn built() -> Result<Self> {
-        let this = std::env::current_exe().context("failed to find this program")?;
-        let find = |name: &str| {
-            this.ancestors()
-                .map(|directory| directory.join(PROFILE).join(name))
-                .find(|path| path.is_file())
-                .with_context(|| {
-                    format!(
-                        "failed to find {name}, built with the profile {PROFILE}, near {}",
-                        this.display()
-                    )
-                })
-        };
         Ok(Self {
-            cache_server: find("cache-server")?,
-            operator: find("larder-operator")?,
+            cache_server: find_built(PROFILE, "cache-server")?,
+            operator: find_built(PROFILE, "larder-operator")?,
         })
     }
 
@@ -62,6 +88,19 @@ impl Programs {
         let operator = larder_image("larder-operator", &self.operator)?;
         node.import(&operator.into(), OPERATOR)
     }
+}
+
+fn find_built(directory: &str, name: &str) -> Result<PathBuf> {
+    let this = std::env::current_exe().context("failed to find this program")?;
+    this.ancestors()
+        .map(|ancestor| ancestor.join(directory).join(name))
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "failed to find {name} in a directory {directory} near {}",
+                this.display()
+            )
+        })
 }
 
 /// Finds a binary by its source file in what cargo says of each artifact: names may change, and the target directory may be

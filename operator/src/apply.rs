@@ -158,17 +158,39 @@ impl Step<'_> {
         } else {
             tracing::info!(%namespace, %name, %kind, "creating {kind} {namespace}/{name}");
         }
-        self.write(manifest).await.map_err(|source| Error::Write {
+        let failed = |source| Error::Write {
             kind: kind.clone(),
             namespace: namespace.clone(),
             name: name.clone(),
             source: Box::new(source),
-        })
+        };
+        let uid = self.live.get(kind, name).and_then(ResourceExt::uid);
+        match Box::pin(self.write(manifest, uid)).await {
+            // What was seen is gone, or another has its name.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let api = self.api(&manifest.resource);
+                let live = api.get_opt(name).await.map_err(failed)?;
+                if let Some(live) = &live {
+                    self.check_owner(kind, live)?;
+                }
+                let uid = live.and_then(|live| live.uid());
+                Box::pin(self.write(manifest, uid)).await.map_err(failed)
+            }
+            written => written.map_err(failed),
+        }
     }
 
-    async fn write(&self, manifest: &Manifest) -> Result<DynamicObject, kube::Error> {
+    /// `uid`: of the object that was seen. One that took its name meanwhile is not ours to change.
+    async fn write(
+        &self,
+        manifest: &Manifest,
+        uid: Option<String>,
+    ) -> Result<DynamicObject, kube::Error> {
         let api = self.api(&manifest.resource);
-        let body = with_type(manifest);
+        let mut body = with_type(manifest);
+        if let Some(uid) = uid {
+            body["metadata"]["uid"] = Value::String(uid);
+        }
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let applied = api
             .patch(&manifest.name, &parameters, &Patch::Apply(&body))

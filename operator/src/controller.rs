@@ -4,26 +4,30 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::registry_cache::RegistryCache;
 use futures::StreamExt as _;
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::ResourceExt as _;
+use kube::api::ApiResource;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::Store;
-use kube::runtime::{Controller, watcher};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::memory::{self, Memory};
 use crate::monitoring_api::MonitoringApi;
 use crate::report::chain;
-use crate::watches::{CacheRef, GuardedCache, Wake, managed, scoped};
-use crate::{publish, reconcile, retry};
+use crate::watches::{CacheRef, GuardedCache, Wake, scoped};
+use crate::{observe, publish, reconcile, retry};
 
 /// Longest reconcile. The API client retries by itself, for much longer than a cache should wait.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// Reconciles under way. Most of them only wait for pods; `Context::workers` bounds the others.
 const CONCURRENCY: u16 = 256;
+
+/// Longest wait at the start for what the cluster has.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// Why a cache is not in line.
 #[derive(Debug, thiserror::Error)]
@@ -38,32 +42,44 @@ pub enum Error {
 pub async fn run(
     context: Arc<Context>,
     namespace: Option<String>,
+    memory: Memory,
     monitoring: watch::Sender<MonitoringApi>,
     stop: CancellationToken,
     store: tokio::sync::oneshot::Sender<Store<GuardedCache>>,
 ) {
     let client = &context.client;
     let (sender, receiver) = mpsc::unbounded_channel();
-    let controller = Controller::new(
+    let (caches, writer) = reflector::store();
+    let mut feed = memory.feed(
+        &ApiResource::erase::<RegistryCache>(&()),
+        namespace.as_deref(),
+    );
+    let events = watcher(
         scoped::<GuardedCache>(client, namespace.as_deref()),
         watcher::Config::default(),
+    )
+    .modify(|cache| cache.managed_fields_mut().clear())
+    // Before the reflector: who is woken must find at least what woke it.
+    .inspect(move |event| {
+        if let Ok(event) = event {
+            feed.take(event, memory::text_if_readable);
+        }
+    });
+    let controller = Controller::for_stream(
+        reflector::reflector(writer, events).applied_objects(),
+        caches.clone(),
     );
-    let caches = controller.store();
+    let seen = memory.clone();
     let wake = Wake {
         client: client.clone(),
-        namespace: namespace.clone(),
+        namespace,
         caches: caches.clone(),
+        memory,
         sender,
     };
     // Nobody waits for it if the operator ends at once.
     let _ = store.send(caches);
     let controller = controller
-        .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
-        .owns(scoped::<Service>(client, namespace.as_deref()), managed())
-        .owns(
-            scoped::<StatefulSet>(client, namespace.as_deref()),
-            managed(),
-        )
         .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
@@ -79,6 +95,11 @@ pub async fn run(
             }
             ready(())
         });
+    let controller = async {
+        // A cache that is looked at before would be read child by child. What can't be listed must not hold up the rest.
+        let _ = tokio::time::timeout(FIRST_LOOK, seen.has_seen(&observe::watched())).await;
+        controller.await;
+    };
     tokio::select! {
         () = controller => {}
         () = wake.run(monitoring) => {}

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub reconcile_seconds: Histogram,
     /// By verb and resource; everything that is not a read is counted, events too.
     pub api_writes: IntCounterVec,
+    /// By verb and resource; what is answered from memory is none.
+    pub api_reads: IntCounterVec,
     /// From the first time that a policy was wanted until all pods that run had it.
     pub propagation_seconds: Histogram,
 }
@@ -54,6 +56,13 @@ impl Metrics {
                 ),
                 &["verb", "kind"],
             )?;
+            let api_reads = IntCounterVec::new(
+                Opts::new(
+                    "larder_operator_api_reads_total",
+                    "Reads that the API server had to answer, by verb and resource",
+                ),
+                &["verb", "kind"],
+            )?;
             let propagation_seconds = Histogram::with_opts(
                 HistogramOpts::new(
                     "larder_operator_policy_propagation_seconds",
@@ -66,12 +75,14 @@ impl Metrics {
             registry.register(Box::new(reconciles.clone()))?;
             registry.register(Box::new(reconcile_seconds.clone()))?;
             registry.register(Box::new(api_writes.clone()))?;
+            registry.register(Box::new(api_reads.clone()))?;
             registry.register(Box::new(propagation_seconds.clone()))?;
             Ok(Self {
                 registry,
                 reconciles,
                 reconcile_seconds,
                 api_writes,
+                api_reads,
                 propagation_seconds,
             })
         };
@@ -87,23 +98,25 @@ impl Metrics {
         Ok(String::from_utf8_lossy(&buffer).into_owned())
     }
 
-    /// Counts a request to the API server, if it is a write.
-    pub fn count_request(&self, method: &http::Method, path: &str) {
-        let verb = match *method {
-            http::Method::POST => "create",
-            http::Method::PUT => "update",
-            http::Method::PATCH => "patch",
-            http::Method::DELETE => "delete",
-            _ => return,
+    /// Counts a request to the API server.
+    pub fn count_request(&self, method: &http::Method, uri: &http::Uri) {
+        let (kind, one) = resource(uri.path());
+        let watch = uri.query().is_some_and(|query| query.contains("watch="));
+        let (verb, counter) = match *method {
+            http::Method::POST => ("create", &self.api_writes),
+            http::Method::PUT => ("update", &self.api_writes),
+            http::Method::PATCH => ("patch", &self.api_writes),
+            http::Method::DELETE => ("delete", &self.api_writes),
+            _ if watch => ("watch", &self.api_reads),
+            _ if one => ("get", &self.api_reads),
+            _ => ("list", &self.api_reads),
         };
-        self.api_writes
-            .with_label_values(&[verb, &resource(path)])
-            .inc();
+        counter.with_label_values(&[verb, &kind]).inc();
     }
 }
 
-/// `/apis/larder.dev/v1alpha1/namespaces/a/registrycaches/b/status` → `registrycaches/status`
-fn resource(path: &str) -> String {
+/// `/apis/larder.dev/v1alpha1/namespaces/a/registrycaches/b/status` → `registrycaches/status`, and that it is one object
+fn resource(path: &str) -> (String, bool) {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     let version = match parts.next() {
         Some("api") => parts.next(),
@@ -111,7 +124,7 @@ fn resource(path: &str) -> String {
         _ => None,
     };
     if version.is_none() {
-        return "other".to_owned();
+        return ("other".to_owned(), true);
     }
     let parts: Vec<&str> = parts.collect();
     let parts = match parts.as_slice() {
@@ -119,9 +132,10 @@ fn resource(path: &str) -> String {
         all => all,
     };
     match parts {
-        [plural, _, subresource, ..] => format!("{plural}/{subresource}"),
-        [plural, ..] => (*plural).to_owned(),
-        [] => "other".to_owned(),
+        [plural, _, subresource, ..] => (format!("{plural}/{subresource}"), true),
+        [plural, _] => ((*plural).to_owned(), true),
+        [plural] => ((*plural).to_owned(), false),
+        [] => ("other".to_owned(), true),
     }
 }
 
@@ -130,27 +144,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_are_counted_by_verb_and_resource() {
-        for (path, expected) in [
+    fn requests_are_counted_by_verb_and_resource() {
+        for (path, kind, one) in [
             (
                 "/apis/larder.dev/v1alpha1/namespaces/a/registrycaches/b/status",
                 "registrycaches/status",
+                true,
             ),
-            ("/api/v1/namespaces/a/pods/b", "pods"),
-            ("/api/v1/namespaces/a/configmaps", "configmaps"),
-            ("/apis/events.k8s.io/v1/namespaces/a/events", "events"),
-            ("/api/v1/namespaces", "namespaces"),
-            ("/version", "other"),
+            ("/api/v1/namespaces/a/pods/b", "pods", true),
+            ("/api/v1/namespaces/a/configmaps", "configmaps", false),
+            ("/api/v1/configmaps", "configmaps", false),
+            (
+                "/apis/events.k8s.io/v1/namespaces/a/events",
+                "events",
+                false,
+            ),
+            ("/api/v1/namespaces", "namespaces", false),
+            ("/version", "other", true),
         ] {
-            assert_eq!(resource(path), expected);
+            assert_eq!(resource(path), (kind.to_owned(), one), "{path}");
         }
         let metrics = Metrics::new().unwrap();
-        metrics.count_request(&http::Method::GET, "/api/v1/namespaces/a/pods/b");
-        metrics.count_request(&http::Method::PATCH, "/api/v1/namespaces/a/pods/b");
+        let pod = http::Uri::from_static("/api/v1/namespaces/a/pods/b");
+        metrics.count_request(&http::Method::GET, &pod);
+        metrics.count_request(&http::Method::PATCH, &pod);
+        let watch = http::Uri::from_static("/api/v1/pods?watch=true&resourceVersion=1");
+        metrics.count_request(&http::Method::GET, &watch);
         let text = metrics.text().unwrap();
-        assert!(
-            text.contains(r#"larder_operator_api_writes_total{kind="pods",verb="patch"} 1"#),
-            "{text}"
-        );
+        for line in [
+            r#"larder_operator_api_writes_total{kind="pods",verb="patch"} 1"#,
+            r#"larder_operator_api_reads_total{kind="pods",verb="get"} 1"#,
+            r#"larder_operator_api_reads_total{kind="pods",verb="watch"} 1"#,
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! Step 1: reads what the API server has. Decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject, GetParams, ListParams};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
 
 use crate::monitoring_api::{self, MonitoringApi};
 use crate::render::names;
@@ -127,6 +129,15 @@ pub fn core_children() -> [ApiResource; 3] {
     ]
 }
 
+/// What every look at a cache reads and every cluster has, and is therefore watched as a whole.
+pub fn watched() -> Vec<ApiResource> {
+    let mut all = core_children().to_vec();
+    all.push(ApiResource::erase::<CachePolicy>(&()));
+    all.push(ApiResource::erase::<Pod>(&()));
+    all.push(ApiResource::erase::<PersistentVolumeClaim>(&()));
+    all
+}
+
 /// Reads the cache and all that it refers to or owns. `None`: the cache is gone, or going.
 pub async fn observe(
     client: &Client,
@@ -135,8 +146,7 @@ pub async fn observe(
     monitoring: MonitoringApi,
 ) -> Result<Option<Observed>, Error> {
     let caches: Api<RegistryCache> = Api::namespaced(client.clone(), namespace);
-    let found = caches
-        .get_opt(name)
+    let found = get(&caches, name)
         .await
         .map_err(failed(|| format!("RegistryCache {namespace}/{name}")))?;
     let Some(cache) = found.filter(|cache| cache.metadata.deletion_timestamp.is_none()) else {
@@ -169,7 +179,7 @@ async fn policies(
 ) -> Result<BTreeMap<String, FoundPolicy>, Error> {
     let api: &Api<DeserializeGuard<CachePolicy>> = &Api::namespaced(client.clone(), namespace);
     let reads = cache.spec.policy_refs.iter().map(|reference| async move {
-        let found = api.get_opt(&reference.name).await.map_err(failed(|| {
+        let found = get(api, &reference.name).await.map_err(failed(|| {
             format!("CachePolicy {namespace}/{}", reference.name)
         }))?;
         let found = match found {
@@ -214,7 +224,7 @@ pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Reads each child that the cache may have by its name: cheap for the API server, and never an old state of it.
+/// Reads each child that the cache may have by its name: what is not ours, and so not watched, is found too.
 async fn children(
     client: &Client,
     namespace: &str,
@@ -243,8 +253,7 @@ async fn children(
             .map(|(resource, name)| async move {
                 let api: Api<DynamicObject> =
                     Api::namespaced_with(client.clone(), namespace, &resource);
-                let found = api
-                    .get_opt(&name)
+                let found = get(&api, &name)
                     .await
                     .map_err(failed(|| format!("{} {namespace}/{name}", resource.kind)))?;
                 Ok(found.map(|object| (resource, object)))
@@ -300,9 +309,21 @@ async fn claims(
     Ok(list.items)
 }
 
-/// A list from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.
+/// A list of what watches have shown, or from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.
 fn cached(selector: &str) -> ListParams {
     ListParams::default().labels(selector).match_any()
+}
+
+/// An object in a version that a watch has shown, or in the latest one if none has ([`crate::memory`]).
+async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match api.get_with(name, &GetParams::any()).await {
+        Ok(object) => Ok(Some(object)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn failed(what: impl FnOnce() -> String) -> impl FnOnce(kube::Error) -> Error {

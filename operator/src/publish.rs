@@ -52,6 +52,19 @@ pub async fn publish(
             &Patch::Apply(&patch),
         )
         .await;
+    let written = match written {
+        // Under another definition a list may have been written as a whole, and what is left of it belongs to nobody now.
+        Ok(cache) if cache.status.as_ref() != Some(status) => {
+            let parameters = PatchParams {
+                field_manager: Some(STATUS_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let whole = json!({"metadata": {"uid": metadata.uid}, "status": status});
+            api.patch_status(&name, &parameters, &Patch::Merge(&whole))
+                .await
+        }
+        written => written,
+    };
     match written {
         Ok(_) => {}
         // The cache is gone, and its status with it.

@@ -15,6 +15,8 @@ use crate::admin::{self, Admin};
 use crate::args::{self, RunArguments};
 use crate::confirm::PodAccess;
 use crate::context::Context;
+use crate::memory::Memory;
+use crate::memory::layer::MemoryLayer;
 use crate::metrics::{self, Metrics};
 use crate::monitoring_api::{self, MonitoringApi};
 use crate::resolve::Settings;
@@ -42,7 +44,8 @@ pub enum Error {
 pub async fn run(arguments: RunArguments) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new().map_err(|source| Error::Metrics { source })?);
     let (config, in_cluster) = configuration().await?;
-    let client = client(config, &metrics)?;
+    let memory = Memory::default();
+    let client = client(config, &metrics, &memory)?;
     let access = match arguments.pod_access {
         args::PodAccess::Auto if in_cluster => PodAccess::Direct,
         args::PodAccess::Auto | args::PodAccess::Proxy => PodAccess::Proxy(client.clone()),
@@ -96,6 +99,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
             controller::run(
                 context.clone(),
                 namespace.clone(),
+                memory,
                 monitoring,
                 stop.clone(),
                 store_sender
@@ -124,17 +128,18 @@ async fn configuration() -> Result<(Config, bool), Error> {
     Ok((config, false))
 }
 
-/// A client that counts what it writes.
-pub fn client(config: Config, metrics: &Arc<Metrics>) -> Result<Client, Error> {
+/// A client that remembers, and counts what gets to the API server.
+pub fn client(config: Config, metrics: &Arc<Metrics>, memory: &Memory) -> Result<Client, Error> {
     let metrics = metrics.clone();
     let count = MapRequestLayer::new(move |request: http::Request<Body>| {
-        metrics.count_request(request.method(), request.uri().path());
+        metrics.count_request(request.method(), request.uri());
         request
     });
     let builder = ClientBuilder::try_from(config).map_err(|source| Error::Client {
         source: Box::new(source),
     })?;
-    Ok(builder.with_layer(&count).build())
+    let remember = MemoryLayer(memory.clone());
+    Ok(builder.with_layer(&count).with_layer(&remember).build())
 }
 
 fn stop_on_signal() -> Result<CancellationToken, Error> {

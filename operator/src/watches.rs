@@ -1,4 +1,5 @@
-//! What else wakes a cache: policies, Secrets and pods it depends on, and the monitoring kinds, which may be installed later.
+//! What else wakes a cache: its children and their pods and claims, the policies and Secrets it depends on, and the monitoring kinds,
+//! which may be installed later. But for Secrets, what the watches show is kept in [`crate::memory`].
 //!
 //! These watches run beside the controller's own, so that a failure of one, such as a kind that is uninstalled, does not slow down the others.
 
@@ -12,18 +13,20 @@ use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::DynamicObject;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::api::{ApiResource, DynamicObject};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::memory::{self, Memory};
 use crate::monitoring_api::{self, MonitoringApi};
-use crate::observe::{CachePod, secret_names};
+use crate::observe::{CachePod, core_children, secret_names};
 use crate::render::names;
 use seen::Seen;
 
@@ -33,6 +36,9 @@ pub type GuardedCache = DeserializeGuard<RegistryCache>;
 pub type GuardedPolicy = DeserializeGuard<CachePolicy>;
 /// A cache to wake.
 pub type CacheRef = ObjectRef<GuardedCache>;
+
+/// Objects in one answer of a list: what the parsed ones take at a time is more than what is kept of them.
+const PAGE: u32 = 100;
 
 /// Time between two looks at which kinds exist.
 const DISCOVERY: Duration = Duration::from_secs(30);
@@ -44,6 +50,7 @@ pub struct Wake {
     /// `None`: all.
     pub namespace: Option<String>,
     pub caches: Store<GuardedCache>,
+    pub memory: Memory,
     pub sender: mpsc::UnboundedSender<CacheRef>,
 }
 
@@ -52,10 +59,15 @@ impl Wake {
     pub async fn run(self, monitoring: watch::Sender<MonitoringApi>) {
         let policies = self.clone();
         let secrets = self.clone();
+        let [config_maps, services, stateful_sets] = core_children();
+        let mut policy_feed = self.feed(&ApiResource::erase::<CachePolicy>(&()));
+        let mut pod_feed = self.feed(&ApiResource::erase::<Pod>(&()));
+        let mut claim_feed = self.feed(&ApiResource::erase::<PersistentVolumeClaim>(&()));
         tokio::join!(
             self.watch(
                 scoped::<GuardedPolicy>(&self.client, self.namespace.as_deref()),
                 watcher::Config::default(),
+                |event| policy_feed.take(event, memory::text_if_readable),
                 // Its status is ours; only the rest wakes.
                 |policy| hash(&(policy.meta().generation, policy.meta().uid.as_deref())),
                 |policy| policies.caches_that(policy, |cache, name| {
@@ -65,6 +77,7 @@ impl Wake {
             self.watch(
                 scoped::<PartialObjectMeta<Secret>>(&self.client, self.namespace.as_deref()),
                 watcher::Config::default(),
+                |_| {},
                 version,
                 |secret| secrets.caches_that(secret, |cache, name| {
                     secret_names(cache).any(|one| one == name)
@@ -73,12 +86,38 @@ impl Wake {
             self.watch(
                 scoped::<Pod>(&self.client, self.namespace.as_deref()),
                 managed(),
+                |event| pod_feed.take(event, memory::text),
                 // Not the annotations: the operator itself changes one.
                 |pod| hash(&(CachePod::new(pod), pod.meta().uid.as_deref())),
-                instance,
+                belongs_to,
             ),
+            self.watch(
+                scoped::<PersistentVolumeClaim>(&self.client, self.namespace.as_deref()),
+                managed(),
+                |event| claim_feed.take(event, memory::text),
+                version,
+                belongs_to,
+            ),
+            self.children(&config_maps),
+            self.children(&services),
+            self.children(&stateful_sets),
             self.monitoring(monitoring),
         );
+    }
+
+    fn feed(&self, resource: &ApiResource) -> memory::Feed {
+        self.memory.feed(resource, self.namespace.as_deref())
+    }
+
+    /// Watches one kind of objects that caches are made of.
+    async fn children(&self, resource: &ApiResource) {
+        let api: Api<DynamicObject> = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        };
+        let mut feed = self.feed(resource);
+        let feed = |event: &Event<DynamicObject>| feed.take(event, memory::text);
+        self.watch(api, managed(), feed, version, belongs_to).await;
     }
 
     /// Looks which monitoring kinds exist, and watches those that do.
@@ -92,15 +131,7 @@ impl Wake {
                     watches.shutdown().await;
                     for resource in monitoring_api::resources(found) {
                         let wake = self.clone();
-                        watches.spawn(async move {
-                            let api: Api<DynamicObject> = match &wake.namespace {
-                                Some(namespace) => {
-                                    Api::namespaced_with(wake.client.clone(), namespace, &resource)
-                                }
-                                None => Api::all_with(wake.client.clone(), &resource),
-                            };
-                            wake.watch(api, managed(), version, instance).await;
-                        });
+                        watches.spawn(async move { wake.children(&resource).await });
                     }
                     for cache in self.caches.state() {
                         self.send(ObjectRef::from_obj(&*cache));
@@ -115,21 +146,26 @@ impl Wake {
         }
     }
 
-    /// Wakes the targets of each object whose property changed.
+    /// Wakes the targets of each object whose property changed, after `feed` has seen it.
     async fn watch<K>(
         &self,
         api: Api<K>,
         config: watcher::Config,
+        mut feed: impl FnMut(&Event<K>),
         property: impl Fn(&K) -> u64,
         targets: impl Fn(&K) -> Vec<CacheRef>,
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let mut seen = Seen::default();
-        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        let events = watcher(api, config.page_size(PAGE))
+            .modify(|object| object.managed_fields_mut().clear())
+            .default_backoff();
+        let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
+                    feed(&event);
                     for target in seen.take(&event, &property, &targets) {
                         self.send(target);
                     }
@@ -178,12 +214,19 @@ pub fn managed() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY.0, names::MANAGED_BY.1))
 }
 
-fn instance<K: Resource>(object: &K) -> Vec<CacheRef> {
-    let name = object.labels().get(names::INSTANCE);
-    let namespace = object.namespace();
-    name.zip(namespace)
-        .map(|(name, namespace)| ObjectRef::new(name).within(&namespace))
+/// The cache of an object, by owner or by label: either may have been changed by hand.
+fn belongs_to<K: Resource>(object: &K) -> Vec<CacheRef> {
+    let namespace = object.namespace().unwrap_or_default();
+    let owners = object.owner_references().iter();
+    let mut names: Vec<&str> = owners
+        .filter(|owner| owner.kind == RegistryCache::kind(&()))
+        .map(|owner| owner.name.as_str())
+        .chain(object.labels().get(names::INSTANCE).map(String::as_str))
+        .collect();
+    names.dedup();
+    names
         .into_iter()
+        .map(|name| ObjectRef::new(name).within(&namespace))
         .collect()
 }
 

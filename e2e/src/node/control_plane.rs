@@ -1,4 +1,4 @@
-//! kube-apiserver, kube-controller-manager and kube-scheduler.
+//! kube-apiserver, kube-controller-manager and kube-scheduler, and kubectl to talk to them.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use super::network::{ADDRESS, PODS, SERVICES};
 use crate::Tools;
 use crate::component::Component;
 
-pub(super) fn start_api_server(directory: &Path, tools: &Tools) -> Result<Component> {
+pub(crate) fn start_api_server(directory: &Path, tools: &Tools) -> Result<Component> {
     let mut server = Command::new(tools.path("kube-apiserver")?);
     server.current_dir(directory).args([
         format!("--etcd-servers={}", etcd::ADDRESS),
@@ -42,12 +42,17 @@ pub(super) fn start_api_server(directory: &Path, tools: &Tools) -> Result<Compon
     )
 }
 
-/// Needs an API server that is ready: both exit when there is none.
-pub(super) fn start_controllers(directory: &Path, tools: &Tools) -> Result<[Component; 2]> {
+/// Needs an API server that is ready: it exits when there is none. `controllers` is what `--controllers` says.
+pub(crate) fn start_manager(
+    directory: &Path,
+    tools: &Tools,
+    controllers: &str,
+) -> Result<Component> {
     let mut manager = Command::new(tools.path("kube-controller-manager")?);
     manager
         .current_dir(directory)
         .arg(format!("--cluster-cidr={PODS}"))
+        .arg(format!("--controllers={controllers}"))
         .args([
             "--kubeconfig=controller-manager.kubeconfig",
             "--service-account-private-key-file=pki/service-accounts.key",
@@ -59,20 +64,31 @@ pub(super) fn start_controllers(directory: &Path, tools: &Tools) -> Result<[Comp
             "--kube-api-qps=200",
             "--kube-api-burst=400",
         ]);
+    Component::start(
+        "kube-controller-manager",
+        &mut manager,
+        &directory.join("log/kube-controller-manager.log"),
+    )
+}
+
+/// Likewise.
+pub(crate) fn start_scheduler(directory: &Path, tools: &Tools) -> Result<Component> {
     let mut scheduler = Command::new(tools.path("kube-scheduler")?);
     scheduler
         .current_dir(directory)
         .args(["--kubeconfig=scheduler.kubeconfig", "--leader-elect=false"]);
-    Ok([
-        Component::start(
-            "kube-controller-manager",
-            &mut manager,
-            &directory.join("log/kube-controller-manager.log"),
-        )?,
-        Component::start(
-            "kube-scheduler",
-            &mut scheduler,
-            &directory.join("log/kube-scheduler.log"),
-        )?,
-    ])
+    Component::start(
+        "kube-scheduler",
+        &mut scheduler,
+        &directory.join("log/kube-scheduler.log"),
+    )
+}
+
+/// kubectl as the administrator.
+pub(crate) fn kubectl(directory: &Path, tools: &Tools) -> Result<Command> {
+    let mut kubectl = Command::new(tools.path("kubectl")?);
+    kubectl
+        .env("KUBECONFIG", directory.join("admin.kubeconfig"))
+        .env("KUBECACHEDIR", directory.join("kubectl"));
+    Ok(kubectl)
 }

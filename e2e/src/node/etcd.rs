@@ -10,7 +10,7 @@ use crate::component::Component;
 
 pub(super) const ADDRESS: &str = "http://127.0.0.1:2379";
 
-pub(super) fn start(directory: &Path, tools: &Tools) -> Result<Component> {
+pub(crate) fn start(directory: &Path, tools: &Tools) -> Result<Component> {
     let mut etcd = Command::new(tools.path("etcd")?);
     etcd.arg("--data-dir")
         .arg(directory.join("etcd"))

@@ -36,6 +36,11 @@ pub(crate) fn configure() -> Result<()> {
     }
 }
 
+/// Every address of the range becomes one of this machine's own: what listens on all addresses is reached by it.
+pub(crate) fn make_local(range: &str) -> Result<()> {
+    ip(&format!("route add local {range} dev lo"))
+}
+
 fn ip(arguments: &str) -> Result<()> {
     command::output(
         Command::new("ip")

@@ -66,13 +66,13 @@ const IDENTITIES: &[Identity] = &[
     },
 ];
 
-pub(super) struct Authority {
+pub(crate) struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut parameters = CertificateParams::default();
         parameters
             .distinguished_name
@@ -93,7 +93,7 @@ impl Authority {
     }
 
     /// Writes `pki/` and a `NAME.kubeconfig` for each identity.
-    pub(super) fn issue_all(&self, directory: &Path) -> Result<()> {
+    pub(crate) fn issue_all(&self, directory: &Path) -> Result<()> {
         let pki = directory.join("pki");
         fs::create_dir_all(&pki).with_context(|| format!("failed to create {}", pki.display()))?;
         write(&pki.join("ca.crt"), &self.certificate.pem())?;

@@ -36,12 +36,18 @@ impl Seen {
                     listed.insert(key.clone());
                 }
                 let property = property(object);
-                let before = self.objects.get(&key).map(|(property, _)| *property);
-                if before == Some(property) {
+                let before = self.objects.get(&key);
+                if before.is_some_and(|(before, _)| *before == property) {
                     return Vec::new();
                 }
-                let targets = targets(object);
-                self.objects.insert(key, (property, targets.clone()));
+                let mut targets = targets(object);
+                let before = self.objects.insert(key, (property, targets.clone()));
+                // Those that it belonged to before, too: somebody may have changed what says so.
+                for target in before.into_iter().flat_map(|(_, before)| before) {
+                    if !targets.contains(&target) {
+                        targets.push(target);
+                    }
+                }
                 targets
             }
             Event::Delete(object) => {

@@ -1,0 +1,105 @@
+//! Objects that were stored under another definition and can't be read.
+
+use anyhow::{Context, Result, ensure};
+use e2e::cluster::objects;
+use e2e::{Cluster, larder};
+use serde_json::{Value, json};
+
+use super::golden::{Golden, LIMIT, forget, must_still_run, pods, rest, wait_until_golden};
+use super::ready;
+
+const DEFINITIONS: [&str; 2] = ["registrycaches", "cachepolicies"];
+
+pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
+    cluster: &mut Cluster,
+) -> Result<()> {
+    let golden = Golden::make(cluster, "golden-of-malformed")?;
+    let namespace = "team-malformed";
+    cluster.create_namespace(namespace)?;
+    cluster.apply(&ready::manifest(namespace))?;
+    let mut operator = cluster.start_operator()?;
+    wait_until_golden(cluster, namespace, &golden.new)?;
+    let before = pods(cluster, namespace)?;
+
+    DEFINITIONS
+        .into_iter()
+        .try_for_each(|name| loosen(cluster, name))?;
+    let cache = format!("{}/images", objects("registrycaches", namespace));
+    let policy = format!("{}/ours", objects("cachepolicies", namespace));
+    cluster.wait_for("the malformed policy to be stored", LIMIT, |cluster| {
+        let broken = json!({"spec": {"rules": 7}});
+        cluster.run(cluster.api.merge(&policy, &broken)).map(drop)
+    })?;
+    let broken = json!({
+        "apiVersion": "larder.dev/v1alpha1", "kind": "RegistryCache", "metadata": {"name": "broken"},
+        "spec": {"upstreams": "none", "storage": 3},
+    });
+    cluster.wait_for("the malformed cache to be stored", LIMIT, |cluster| {
+        let path = objects("registrycaches", namespace);
+        cluster.run(cluster.api.create(&path, &broken)).map(drop)
+    })?;
+    // One that has seen them readable, and one that has not.
+    for _ in 0..2 {
+        cluster.wait_for(
+            "the cache to say which policy is broken",
+            LIMIT,
+            |cluster| {
+                let status = cluster.get(&cache)?["status"].clone();
+                ensure!(says(&status, "ours"), "its status is {status}");
+                Ok(())
+            },
+        )?;
+        let child = format!("{}/images-mirror-nodes", objects("configmaps", namespace));
+        cluster.run(cluster.api.delete(&child, &json!({})))?;
+        cluster.wait_for("the child to come back", LIMIT, |cluster| {
+            cluster.get(&child).map(drop)
+        })?;
+        operator.check_running()?;
+        operator.kill()?;
+        operator = cluster.start_operator()?;
+    }
+    must_still_run(cluster, namespace, &before)?;
+
+    for path in [
+        &policy,
+        &format!("{}/broken", objects("registrycaches", namespace)),
+    ] {
+        cluster.run(cluster.api.delete(path, &json!({})))?;
+    }
+    for name in DEFINITIONS {
+        let path = larder::workspace().join(format!("crds/yaml/{name}.yaml"));
+        let path = path.to_str().context("the path is not UTF-8")?;
+        cluster.kubectl(&["replace", "--filename", path])?;
+    }
+    cluster.wait_for("the definitions to be in force", LIMIT, |cluster| {
+        cluster.apply(&ready::manifest(namespace))
+    })?;
+    wait_until_golden(cluster, namespace, &golden.new)?;
+    must_still_run(cluster, namespace, &before)?;
+    rest(cluster, &operator, namespace)?;
+    operator.terminate()?;
+    forget(cluster, namespace)
+}
+
+/// Lets everything in, as an older version of the definition might have.
+fn loosen(cluster: &Cluster, plural: &str) -> Result<()> {
+    let path =
+        format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.larder.dev");
+    let open = json!({"spec": {"versions": [{
+        "name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+    }]}});
+    cluster.run(cluster.api.merge(&path, &open)).map(drop)
+}
+
+/// Whether `Ready` is false with a message that has the word.
+fn says(status: &Value, word: &str) -> bool {
+    let conditions = status["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        condition["type"] == "Ready"
+            && condition["status"] == "False"
+            && condition["message"]
+                .as_str()
+                .is_some_and(|message| message.contains(word))
+    })
+}
