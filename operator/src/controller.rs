@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use kube::ResourceExt as _;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::Store;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::monitoring_api::MonitoringApi;
+use crate::optional_apis::OptionalApis;
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Wake, managed, scoped};
 use crate::{publish, reconcile, retry};
@@ -38,7 +38,7 @@ pub enum Error {
 pub async fn run(
     context: Arc<Context>,
     namespace: Option<String>,
-    monitoring: watch::Sender<MonitoringApi>,
+    apis: watch::Sender<OptionalApis>,
     stop: CancellationToken,
     store: tokio::sync::oneshot::Sender<Store<GuardedCache>>,
 ) {
@@ -61,6 +61,10 @@ pub async fn run(
         .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
         .owns(scoped::<Service>(client, namespace.as_deref()), managed())
         .owns(
+            scoped::<ServiceAccount>(client, namespace.as_deref()),
+            managed(),
+        )
+        .owns(
             scoped::<StatefulSet>(client, namespace.as_deref()),
             managed(),
         )
@@ -81,7 +85,7 @@ pub async fn run(
         });
     tokio::select! {
         () = controller => {}
-        () = wake.run(monitoring) => {}
+        () = wake.run(apis) => {}
     }
 }
 

@@ -32,7 +32,7 @@ pub mod policy_status;
 pub mod admin;
 pub mod context;
 pub mod metrics;
-pub mod monitoring_api;
+pub mod optional_apis;
 pub mod publish;
 mod quantity;
 pub mod retry;

@@ -16,7 +16,7 @@ use crate::args::{self, RunArguments};
 use crate::confirm::PodAccess;
 use crate::context::Context;
 use crate::metrics::{self, Metrics};
-use crate::monitoring_api::{self, MonitoringApi};
+use crate::optional_apis::{self, OptionalApis};
 use crate::resolve::Settings;
 use crate::watches::GuardedCache;
 use crate::{controller, policy_status};
@@ -55,13 +55,13 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
             .map(|policy| policy.as_str().to_owned()),
     };
     // Known before the first reconcile, or the first status would say that it is missing.
-    let known = monitoring_api::discover(&client)
+    let known = optional_apis::discover(&client)
         .await
         .unwrap_or_else(|error| {
-            tracing::warn!(%error, "failed to look which monitoring kinds exist");
-            MonitoringApi::default()
+            tracing::warn!(%error, "failed to look which optional kinds exist");
+            OptionalApis::default()
         });
-    let (monitoring, receiver) = watch::channel(known);
+    let (apis, receiver) = watch::channel(known);
     let context = Arc::new(Context::new(
         client,
         settings,
@@ -96,7 +96,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
             controller::run(
                 context.clone(),
                 namespace.clone(),
-                monitoring,
+                apis,
                 stop.clone(),
                 store_sender
             ),

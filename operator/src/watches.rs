@@ -1,4 +1,4 @@
-//! What else wakes a cache: policies, Secrets and pods it depends on, and the monitoring kinds, which may be installed later.
+//! What else wakes a cache: policies, Secrets and pods it depends on, and kinds of others, which may be installed later.
 //!
 //! These watches run beside the controller's own, so that a failure of one, such as a kind that is uninstalled, does not slow down the others.
 
@@ -22,8 +22,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::monitoring_api::{self, MonitoringApi};
 use crate::observe::{CachePod, secret_names};
+use crate::optional_apis::{self, OptionalApis};
 use crate::render::names;
 use seen::Seen;
 
@@ -49,7 +49,7 @@ pub struct Wake {
 
 impl Wake {
     /// Runs all watches until dropped.
-    pub async fn run(self, monitoring: watch::Sender<MonitoringApi>) {
+    pub async fn run(self, apis: watch::Sender<OptionalApis>) {
         let policies = self.clone();
         let secrets = self.clone();
         tokio::join!(
@@ -77,20 +77,20 @@ impl Wake {
                 |pod| hash(&(CachePod::new(pod), pod.meta().uid.as_deref())),
                 instance,
             ),
-            self.monitoring(monitoring),
+            self.optional_kinds(apis),
         );
     }
 
-    /// Looks which monitoring kinds exist, and watches those that do.
-    async fn monitoring(&self, sender: watch::Sender<MonitoringApi>) {
+    /// Looks which kinds of others exist, and watches those that do.
+    async fn optional_kinds(&self, sender: watch::Sender<OptionalApis>) {
         let mut watches = JoinSet::new();
         loop {
-            match monitoring_api::discover(&self.client).await {
+            match optional_apis::discover(&self.client).await {
                 Ok(found) if found != *sender.borrow() => {
-                    tracing::info!(?found, "the monitoring kinds of the cluster changed");
-                    sender.send_replace(found);
+                    tracing::info!(?found, "the optional kinds of the cluster changed");
+                    sender.send_replace(found.clone());
                     watches.shutdown().await;
-                    for resource in monitoring_api::resources(found) {
+                    for resource in found.resources() {
                         let wake = self.clone();
                         watches.spawn(async move {
                             let api: Api<DynamicObject> = match &wake.namespace {
@@ -108,7 +108,7 @@ impl Wake {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "failed to look which monitoring kinds exist");
+                    tracing::warn!(%error, "failed to look which optional kinds exist");
                 }
             }
             tokio::time::sleep(DISCOVERY).await;
