@@ -199,7 +199,8 @@ fn failure(error: &Error) -> Failure {
             reason: Reason::CertificatePending,
             message: format!("{message}."),
             stalled: false,
-            policy: false,
+            // No part of what is declared is followed before.
+            policy: true,
         },
         Error::Observe { .. } | Error::Publish { .. } => Failure {
             reason: Reason::Failed,

@@ -325,6 +325,7 @@ async fn a_cache_waits_for_its_certificate_and_what_runs_stays_as_it_is() {
     PATCH /apis/cert-manager.io/v1/namespaces/team-a/certificates/cache
     PATCH /apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache/status
     POST /apis/events.k8s.io/v1/namespaces/team-a/events
+    POST /apis/events.k8s.io/v1/namespaces/team-a/events
     ");
     insta::assert_snapshot!(test.condition("Ready"), @"False CertificatePending: Certificate team-a/cache is not issued yet.");
     let certificate = "/apis/cert-manager.io/v1/namespaces/team-a/certificates/cache";
