@@ -10,6 +10,8 @@ pub const STALLED: &str = "Stalled";
 pub const POLICY_APPLIED: &str = "PolicyApplied";
 /// `False` when monitoring is asked for and its API is not installed.
 pub const MONITORING_READY: &str = "MonitoringReady";
+/// Present, and `True`, only while something is declared that people regret later. Nothing is refused for it.
+pub const RISKY: &str = "Risky";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 
@@ -38,12 +40,16 @@ pub enum Reason {
     NotConfirmed,
     /// No pod runs that could confirm the policy.
     NoPods,
-    /// The API of the Prometheus operator is not installed.
+    /// An API that is asked for is not installed.
     ApiMissing,
     /// Monitoring is switched off.
     Disabled,
     /// The rules can be used.
     Accepted,
+    /// The certificate for clients is not issued yet.
+    CertificatePending,
+    /// What is declared is allowed, and unwise.
+    RiskyChoice,
 }
 
 impl Reason {
@@ -64,6 +70,8 @@ impl Reason {
             Self::ApiMissing => "ApiMissing",
             Self::Disabled => "Disabled",
             Self::Accepted => "Accepted",
+            Self::CertificatePending => "CertificatePending",
+            Self::RiskyChoice => "RiskyChoice",
         }
     }
 }

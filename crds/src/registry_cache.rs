@@ -1,9 +1,13 @@
 //! `RegistryCache`: where and how a cache runs.
 
+mod access;
 mod capacity;
+mod identity;
 mod monitoring;
 mod placement;
+mod server;
 mod status;
+mod tls;
 mod upstream;
 
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
@@ -14,12 +18,18 @@ use std::collections::BTreeMap;
 use crate::cache_policy::FreshnessSpec;
 use crate::policy::Action;
 
+pub use access::{
+    AccessSpec, AnonymousAccessSpec, BasicAccessSpec, ClientCertificateAccessSpec, TokenAccessSpec,
+};
 pub use capacity::CapacitySpec;
+pub use identity::{IdentityProvider, IdentitySpec};
 pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
 pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
 };
+pub use server::{ConnectionsSpec, ServiceAccountSpec, TracingSpec};
 pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
+pub use tls::{IssuerRef, TlsSpec};
 pub use upstream::{
     ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
     UpstreamSpec,
@@ -50,7 +60,8 @@ pub use upstream::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("!has(self.defaultUpstream) || self.upstreams.exists(u, u.host == self.defaultUpstream)", "defaultUpstream must be the host of one of the upstreams"))]
 #[x_kube(validation = ("self.mirrors.all(m, m.upstreams.all(h, self.upstreams.exists(u, u.host == h)))", "mirrors: each entry of a mirror's upstreams must be the host of one of the upstreams"))]
-#[x_kube(validation = ("self.allowAnonymousPrivate || !self.upstreams.exists(u, has(u.credentials) && size(u.credentials) > 0)", "upstreams with credentials need allowAnonymousPrivate: true, because clients of the cache show no credentials: everybody who reaches it can pull what its credentials unlock"))]
+#[x_kube(validation = ("self.allowAnonymousPrivate || (has(self.access) && (has(self.access.basic) || has(self.access.token) || has(self.access.clientCertificate))) || !self.upstreams.exists(u, has(u.credentials) && size(u.credentials) > 0)", "upstreams with credentials need allowAnonymousPrivate: true while access is anonymous, because clients of the cache show no credentials: everybody who reaches it can pull what its credentials unlock"))]
+#[x_kube(validation = ("!has(self.access) || !has(self.access.clientCertificate) || has(self.tls)", "access.clientCertificate is shown in TLS: write tls too"))]
 pub struct RegistryCacheSpec {
     /// The registries that the cache may ask. Nothing else is ever reached through it.
     #[schemars(length(min = 1, max = 64))]
@@ -60,7 +71,7 @@ pub struct RegistryCacheSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 259))]
     pub default_upstream: Option<String>,
-    /// Whether content that the upstreams' credentials unlock may be given to clients that show none. Must be true if an upstream has credentials.
+    /// Whether content that the upstreams' credentials unlock may be given to clients that show none. Must be true if an upstream has credentials and `access` is anonymous.
     #[serde(default)]
     pub allow_anonymous_private: bool,
     /// The policies to follow, in this order, from the same namespace.
@@ -108,6 +119,24 @@ pub struct RegistryCacheSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
+    /// TLS on the port for clients. Default: clear text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+    /// What clients must show.
+    #[serde(default)]
+    pub access: AccessSpec,
+    /// A Secret of the same namespace with the key `token`, which `cache-server ls`, `purge` and `warm` must show. Default: nobody may use them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_token_secret_ref: Option<SecretRef>,
+    /// What clients may take of the port for them.
+    #[serde(default)]
+    pub connections: ConnectionsSpec,
+    /// Where traces are sent. Default: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<TracingSpec>,
+    /// The pods' service account. Default: the namespace's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountSpec>,
 }
 
 fn replicas() -> i32 {

@@ -11,8 +11,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use crate::FIELD_MANAGER;
-use crate::monitoring_api::{self, MonitoringApi};
 use crate::observe::{Live, core_children};
+use crate::optional_apis::OptionalApis;
 use crate::render::names::{self, Owner};
 use crate::render::{Manifest, Rendered};
 
@@ -76,7 +76,7 @@ pub async fn apply(
     owner: &Owner,
     live: &Live,
     rendered: Rendered,
-    monitoring: MonitoringApi,
+    apis: &OptionalApis,
 ) -> Result<Applied, Error> {
     let step = Step {
         client,
@@ -114,13 +114,32 @@ pub async fn apply(
             Err(error) => applied.failures.push(error),
         }
     }
-    let resources = core_children()
-        .into_iter()
-        .chain(monitoring_api::resources(monitoring));
+    let resources = core_children().into_iter().chain(apis.resources());
     for resource in resources {
         step.prune(&resource, &wanted).await?;
     }
     Ok(applied)
+}
+
+/// Applies what a certificate needs to be issued, up to the first failure, and removes nothing.
+pub async fn before_certificate(
+    client: &Client,
+    owner: &Owner,
+    live: &Live,
+    rendered: Rendered,
+) -> Result<(), Error> {
+    let manifests = rendered
+        .before_certificate()
+        .map_err(|source| Error::Render { source })?;
+    let step = Step {
+        client,
+        owner,
+        live,
+    };
+    for manifest in manifests {
+        step.ensure(&manifest).await?;
+    }
+    Ok(())
 }
 
 fn policy_changed(rendered: &Rendered, live: &Live) -> bool {

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::confirm::{PodAccess, Propagations};
 use crate::metrics::Metrics;
-use crate::monitoring_api::MonitoringApi;
+use crate::optional_apis::OptionalApis;
 use crate::resolve::Settings;
 use crate::retry::Failures;
 
@@ -22,8 +22,8 @@ pub struct Context {
     pub access: PodAccess,
     pub metrics: Arc<Metrics>,
     pub recorder: Recorder,
-    /// Which monitoring kinds exist; renewed by a watch.
-    pub monitoring: watch::Receiver<MonitoringApi>,
+    /// Which kinds of others exist; renewed by a watch.
+    pub apis: watch::Receiver<OptionalApis>,
     pub propagations: Propagations,
     pub failures: Failures,
     /// Bounds the load on the API server, while reconciles that only wait for pods don't hold up others.
@@ -37,7 +37,7 @@ impl Context {
         settings: Settings,
         access: PodAccess,
         metrics: Arc<Metrics>,
-        monitoring: watch::Receiver<MonitoringApi>,
+        apis: watch::Receiver<OptionalApis>,
     ) -> Self {
         let recorder = Recorder::new(client.clone(), "larder-operator".into());
         Self {
@@ -46,7 +46,7 @@ impl Context {
             access,
             metrics,
             recorder,
-            monitoring,
+            apis,
             propagations: Propagations::default(),
             failures: Failures::default(),
             workers: Semaphore::new(CONCURRENCY),

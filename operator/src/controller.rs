@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crds::registry_cache::RegistryCache;
 use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use kube::ResourceExt as _;
 use kube::api::ApiResource;
 use kube::runtime::controller::{Action, Config};
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::memory::{self, Memory};
 use crate::monitoring_api::MonitoringApi;
+use crate::optional_apis::OptionalApis;
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Wake, scoped};
 use crate::{observe, publish, reconcile, retry};
@@ -44,6 +47,7 @@ pub async fn run(
     namespace: Option<String>,
     memory: Memory,
     monitoring: watch::Sender<MonitoringApi>,
+    apis: watch::Sender<OptionalApis>,
     stop: CancellationToken,
     store: tokio::sync::oneshot::Sender<Store<GuardedCache>>,
 ) {
@@ -80,6 +84,16 @@ pub async fn run(
     // Nobody waits for it if the operator ends at once.
     let _ = store.send(caches);
     let controller = controller
+        .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
+        .owns(scoped::<Service>(client, namespace.as_deref()), managed())
+        .owns(
+            scoped::<ServiceAccount>(client, namespace.as_deref()),
+            managed(),
+        )
+        .owns(
+            scoped::<StatefulSet>(client, namespace.as_deref()),
+            managed(),
+        )
         .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
@@ -102,7 +116,7 @@ pub async fn run(
     };
     tokio::select! {
         () = controller => {}
-        () = wake.run(monitoring) => {}
+        () = wake.run(apis) => {}
     }
 }
 

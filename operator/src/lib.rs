@@ -33,7 +33,7 @@ pub mod admin;
 pub mod context;
 pub mod memory;
 pub mod metrics;
-pub mod monitoring_api;
+pub mod optional_apis;
 pub mod publish;
 mod quantity;
 pub mod retry;

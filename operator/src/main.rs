@@ -5,8 +5,8 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use clap::Parser as _;
 use operator::args::{Arguments, Command, RenderArguments};
-use operator::monitoring_api::MonitoringApi;
 use operator::offline::{self, Documents};
+use operator::optional_apis::OptionalKind;
 use operator::resolve::Settings;
 use tracing_subscriber::EnvFilter;
 
@@ -65,11 +65,13 @@ fn print_objects(arguments: &RenderArguments) -> anyhow::Result<()> {
         cache_server_image: arguments.cache_server_image.clone(),
         cache_server_pull_policy: None,
     };
-    let monitoring = MonitoringApi {
-        service_monitor: !arguments.without_monitoring,
-        prometheus_rule: !arguments.without_monitoring,
-    };
-    let rendered = offline::output(&documents, &settings, monitoring)?;
+    let monitoring = [OptionalKind::ServiceMonitor, OptionalKind::PrometheusRule];
+    let without = |kind: &OptionalKind| arguments.without_monitoring && monitoring.contains(kind);
+    let apis = OptionalKind::ALL
+        .into_iter()
+        .filter(|kind| !without(kind))
+        .collect();
+    let rendered = offline::output(&documents, &settings, &apis)?;
     for note in rendered.notes {
         eprintln!("note: {note}");
     }

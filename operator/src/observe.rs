@@ -1,5 +1,6 @@
 //! Step 1: reads what the API server has. Decides nothing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -9,11 +10,16 @@ use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::api::{ApiResource, DynamicObject, GetParams, ListParams};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::monitoring_api::{self, MonitoringApi};
+use crate::optional_apis::OptionalApis;
 use crate::render::names;
 
 /// Why the cluster could not be read.
@@ -32,13 +38,21 @@ pub struct Observed {
     pub cache: RegistryCache,
     /// The policies that the cache names.
     pub policies: BTreeMap<String, FoundPolicy>,
-    /// Keys of the Secrets that the cache names; `None`: there is no such Secret.
-    pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// The Secrets that the cache names.
+    pub secrets: SecretKeys,
     pub live: Live,
     pub pods: Vec<CachePod>,
     pub claims: Vec<PartialObjectMeta<PersistentVolumeClaim>>,
-    pub monitoring: MonitoringApi,
+    /// Which kinds of others the cluster has.
+    pub apis: OptionalApis,
+    /// PEM text of the authorities that clients shall trust, where a Secret has one. No secret.
+    pub authorities: Option<String>,
+    /// When all this was read, in seconds since 1970.
+    pub time: i64,
 }
+
+/// Keys of Secrets; `None`: there is no such Secret.
+pub type SecretKeys = BTreeMap<String, Option<BTreeSet<String>>>;
 
 /// What a reference to a policy leads to.
 #[derive(Debug, Clone)]
@@ -74,6 +88,20 @@ impl Live {
         self.0
             .iter()
             .map(|((kind, _), object)| (kind.as_str(), object))
+    }
+
+    /// Names and addresses that a load balancer gave to the clients' Service.
+    pub fn balancer_names(&self, cache: &str) -> Vec<&str> {
+        let balancers = self
+            .get("Service", cache)
+            .and_then(|service| service.data.pointer("/status/loadBalancer/ingress"))
+            .and_then(|list| list.as_array());
+        balancers
+            .into_iter()
+            .flatten()
+            .flat_map(|one| [one["hostname"].as_str(), one["ip"].as_str()])
+            .flatten()
+            .collect()
     }
 
     /// Address of the clients' Service, once it has one.
@@ -121,11 +149,12 @@ impl CachePod {
 }
 
 /// The kinds of children that every cluster has.
-pub fn core_children() -> [ApiResource; 3] {
+pub fn core_children() -> [ApiResource; 4] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<Service>(&()),
         ApiResource::erase::<StatefulSet>(&()),
+        ApiResource::erase::<ServiceAccount>(&()),
     ]
 }
 
@@ -143,7 +172,7 @@ pub async fn observe(
     client: &Client,
     namespace: &str,
     name: &str,
-    monitoring: MonitoringApi,
+    apis: OptionalApis,
 ) -> Result<Option<Observed>, Error> {
     let caches: Api<RegistryCache> = Api::namespaced(client.clone(), namespace);
     let found = get(&caches, name)
@@ -152,10 +181,10 @@ pub async fn observe(
     let Some(cache) = found.filter(|cache| cache.metadata.deletion_timestamp.is_none()) else {
         return Ok(None);
     };
-    let (policies, secrets, children, mirrors, pods, claims) = tokio::try_join!(
+    let (policies, (secrets, authorities), children, mirrors, pods, claims) = tokio::try_join!(
         policies(client, namespace, &cache),
         secrets(client, namespace, &cache),
-        children(client, namespace, &cache, monitoring),
+        children(client, namespace, &cache, &apis),
         mirrors(client, namespace, name),
         pods(client, namespace, name),
         claims(client, namespace, name),
@@ -168,7 +197,9 @@ pub async fn observe(
         live: Live::new(mirrors.into_iter().chain(children)),
         pods,
         claims,
-        monitoring,
+        apis,
+        authorities,
+        time: Timestamp::now().as_second(),
     }))
 }
 
@@ -192,36 +223,93 @@ async fn policies(
     Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
-/// Only the names of the keys leave this function.
+/// Keys of the Secrets by their names, and the text of the authorities. Nothing else of what they hold leaves this function.
 async fn secrets(
     client: &Client,
     namespace: &str,
     cache: &RegistryCache,
-) -> Result<BTreeMap<String, Option<BTreeSet<String>>>, Error> {
+) -> Result<(SecretKeys, Option<String>), Error> {
     let api: &Api<Secret> = &Api::namespaced(client.clone(), namespace);
-    let names: BTreeSet<&str> = secret_names(cache).collect();
+    let names: BTreeSet<Cow<'_, str>> = secret_names(cache).collect();
+    let source = &authority_source(cache);
     let reads = names.into_iter().map(|name| async move {
         let secret = api
-            .get_opt(name)
+            .get_opt(&name)
             .await
             .map_err(failed(|| format!("Secret {namespace}/{name}")))?;
-        let keys = secret.map(|secret| secret.data.unwrap_or_default().into_keys().collect());
-        Ok((name.to_owned(), keys))
+        let data = secret.map(|secret| secret.data.unwrap_or_default());
+        let wanted = source.as_ref().filter(|(from, _)| *from == name);
+        let authorities = wanted.zip(data.as_ref()).and_then(|((_, key), data)| {
+            let text = &data.get(key.as_ref())?.0;
+            Some(String::from_utf8_lossy(text).into_owned())
+        });
+        let keys = data.map(|data| data.into_keys().collect());
+        Ok((name.into_owned(), keys, authorities))
     });
-    Ok(try_join_all(reads).await?.into_iter().collect())
+    let mut authorities = None;
+    let mut found = SecretKeys::new();
+    for (name, keys, text) in try_join_all(reads).await? {
+        found.insert(name, keys);
+        authorities = authorities.or(text);
+    }
+    Ok((found, authorities))
+}
+
+/// Secret and key with the authorities that clients shall trust.
+fn authority_source(cache: &RegistryCache) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let tls = cache.spec.tls.as_ref()?;
+    match &tls.ca_secret_ref {
+        Some(reference) => Some((
+            Cow::Borrowed(&reference.name),
+            Cow::Borrowed(&reference.key),
+        )),
+        None => Some((tls_secret(cache)?, Cow::Borrowed(names::AUTHORITY_KEY))),
+    }
+}
+
+/// Name of the Secret with the certificate for clients.
+pub fn tls_secret(cache: &RegistryCache) -> Option<Cow<'_, str>> {
+    let tls = cache.spec.tls.as_ref()?;
+    Some(match &tls.secret_ref {
+        Some(reference) => Cow::Borrowed(&reference.name),
+        None => Cow::Owned(names::tls_secret(&cache.name_any())),
+    })
 }
 
 /// Names of the Secrets that a cache refers to.
-pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
-    cache.spec.upstreams.iter().flat_map(|upstream| {
+pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = Cow<'_, str>> {
+    let of_upstreams = cache.spec.upstreams.iter().flat_map(|upstream| {
         let authorities = upstream.ca_secret_ref.iter().map(|one| &one.name);
-        let credentials = upstream.credentials.iter().map(|one| &one.secret_ref.name);
+        let credentials = upstream.credentials.iter();
+        let credentials = credentials.filter_map(|one| Some(&one.secret_ref.as_ref()?.name));
         let certificate = upstream.client_certificate.iter();
         authorities
             .chain(credentials)
             .chain(certificate.map(|one| &one.secret_ref.name))
-            .map(String::as_str)
-    })
+    });
+    let access = &cache.spec.access;
+    let authorities = cache
+        .spec
+        .tls
+        .iter()
+        .filter_map(|tls| tls.ca_secret_ref.as_ref())
+        .chain(
+            access
+                .client_certificate
+                .iter()
+                .map(|one| &one.ca_secret_ref),
+        )
+        .map(|reference| &reference.name);
+    let of_door = [
+        access.basic.as_ref().map(|one| &one.secret_ref),
+        access.token.as_ref().map(|one| &one.secret_ref),
+        cache.spec.admin_token_secret_ref.as_ref(),
+    ];
+    of_upstreams
+        .chain(authorities)
+        .chain(of_door.into_iter().flatten().map(|one| &one.name))
+        .map(|name| Cow::Borrowed(name.as_str()))
+        .chain(tls_secret(cache))
 }
 
 /// Reads each child that the cache may have by its name: what is not ours, and so not watched, is found too.
@@ -229,27 +317,29 @@ async fn children(
     client: &Client,
     namespace: &str,
     cache: &RegistryCache,
-    monitoring: MonitoringApi,
+    apis: &OptionalApis,
 ) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
     let name = cache.name_any();
-    let [config_map, service, stateful_set] = core_children();
+    let [config_map, service, stateful_set, service_account] = core_children();
     let mirrors = cache
         .spec
         .mirrors
         .iter()
         .map(|mirror| (config_map.clone(), names::mirror(&name, &mirror.name)));
-    let monitoring = monitoring_api::resources(monitoring).map(|kind| (kind, name.clone()));
+    let optional = apis.resources().map(|kind| (kind, name.clone()));
     let children = [
         (config_map.clone(), names::config_map(&name)),
+        (config_map.clone(), names::authorities(&name)),
         (service.clone(), name.clone()),
         (service, names::pods_service(&name)),
         (stateful_set, name.clone()),
+        (service_account, name.clone()),
     ];
     let reads =
         children
             .into_iter()
             .chain(mirrors)
-            .chain(monitoring)
+            .chain(optional)
             .map(|(resource, name)| async move {
                 let api: Api<DynamicObject> =
                     Api::namespaced_with(client.clone(), namespace, &resource);

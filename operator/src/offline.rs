@@ -6,14 +6,14 @@ mod documents;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::registry_cache::RegistryCache;
+use crds::registry_cache::{CredentialSpec, RegistryCache};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
-use crate::monitoring_api::MonitoringApi;
-use crate::observe::{FoundPolicy, Live, Observed, secret_names};
+use crate::observe::{FoundPolicy, Live, Observed, secret_names, tls_secret};
+use crate::optional_apis::OptionalApis;
 use crate::render::{self, render};
 use crate::resolve::{self, Settings, resolve};
 
@@ -73,7 +73,7 @@ pub struct Output {
 pub fn output(
     documents: &Documents,
     settings: &Settings,
-    monitoring: MonitoringApi,
+    apis: &OptionalApis,
 ) -> Result<Output, Error> {
     if documents.caches.is_empty() {
         return Err(Error::NoCache {
@@ -86,7 +86,7 @@ pub fn output(
     };
     for cache in documents.caches.values() {
         let (namespace, name) = (cache.namespace().unwrap_or_default(), cache.name_any());
-        let observed = observed(documents, cache, monitoring, &mut output.notes);
+        let observed = observed(documents, cache, apis, &mut output.notes);
         let resolved = resolve(&observed, settings).map_err(|source| Error::Resolve {
             namespace: namespace.clone(),
             name: name.clone(),
@@ -120,7 +120,7 @@ fn without_owner(mut object: Value) -> Value {
 fn observed(
     documents: &Documents,
     cache: &RegistryCache,
-    monitoring: MonitoringApi,
+    apis: &OptionalApis,
     notes: &mut Vec<String>,
 ) -> Observed {
     let namespace = cache.namespace().unwrap_or_default();
@@ -135,16 +135,22 @@ fn observed(
     }
     let mut secrets = BTreeMap::new();
     for name in secret_names(cache).collect::<BTreeSet<_>>() {
-        let keys = documents.secrets.get(&key(name)).cloned();
+        let keys = documents.secrets.get(&key(&name)).cloned();
         let keys = keys.unwrap_or_else(|| {
-            let keys = expected_keys(cache, name);
+            let keys = expected_keys(cache, &name);
             notes.push(format!(
                 "Secret {namespace}/{name} is not in the files; it is taken to hold {}.",
                 keys.iter().cloned().collect::<Vec<_>>().join(", ")
             ));
             keys
         });
-        secrets.insert(name.to_owned(), Some(keys));
+        secrets.insert(name.into_owned(), Some(keys));
+    }
+    if cache.spec.tls.is_some() {
+        notes.push(format!(
+            "Which authorities nodes shall trust for RegistryCache {namespace}/{} is known to a cluster only; the mirrors here name none.",
+            cache.name_any()
+        ));
     }
     let needs_address = |mirror: &crds::registry_cache::MirrorSpec| mirror.endpoint.is_none();
     if cache.spec.mirrors.iter().any(needs_address) {
@@ -163,7 +169,9 @@ fn observed(
         live: Live::new([(service, address)]),
         pods: Vec::new(),
         claims: Vec::new(),
-        monitoring,
+        apis: apis.clone(),
+        authorities: None,
+        time: 0,
     }
 }
 
@@ -176,13 +184,39 @@ fn expected_keys(cache: &RegistryCache, name: &str) -> BTreeSet<String> {
             add(&[&authority.key]);
         }
         let credentials = upstream.credentials.iter();
-        if credentials.clone().any(|one| one.secret_ref.name == name) {
+        let is_named =
+            |one: &CredentialSpec| one.secret_ref.as_ref().is_some_and(|one| one.name == name);
+        if credentials.clone().any(is_named) {
             add(&["username", "password"]);
         }
         let mut certificates = upstream.client_certificate.iter();
         if certificates.any(|one| one.secret_ref.name == name) {
             add(&["tls.crt", "tls.key"]);
         }
+    }
+    let spec = &cache.spec;
+    if tls_secret(cache).is_some_and(|one| one == name) {
+        add(&["tls.crt", "tls.key"]);
+    }
+    let authorities = spec.tls.iter().filter_map(|tls| tls.ca_secret_ref.as_ref());
+    let certificate = spec.access.client_certificate.iter();
+    for reference in authorities.chain(certificate.map(|one| &one.ca_secret_ref)) {
+        if reference.name == name {
+            add(&[&reference.key]);
+        }
+    }
+    if spec
+        .access
+        .basic
+        .iter()
+        .any(|one| one.secret_ref.name == name)
+    {
+        add(&["auth"]);
+    }
+    let tokens = spec.access.token.iter().map(|one| &one.secret_ref);
+    let mut tokens = tokens.chain(&spec.admin_token_secret_ref);
+    if tokens.any(|one| one.name == name) {
+        add(&["token"]);
     }
     keys
 }

@@ -1,6 +1,6 @@
 //! The second half of step 5: writes the status if it changed, and an event if a condition turned.
 
-use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, Reason, STALLED};
+use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, RISKY, Reason, STALLED};
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -152,7 +152,7 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     after
         .iter()
         .filter(|condition| {
-            [READY, POLICY_APPLIED, MONITORING_READY].contains(&condition.type_.as_str())
+            [READY, POLICY_APPLIED, MONITORING_READY, RISKY].contains(&condition.type_.as_str())
         })
         .filter(|condition| !quiet.contains(&condition.reason.as_str()))
         .filter(|condition| {
@@ -160,7 +160,7 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
                 != Some((condition.status.clone(), condition.reason.clone()))
         })
         .map(|condition| Event {
-            type_: if condition.status == "True" {
+            type_: if condition.status == "True" && condition.type_ != RISKY {
                 EventType::Normal
             } else {
                 EventType::Warning

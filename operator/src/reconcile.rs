@@ -32,6 +32,8 @@ pub enum Error {
     Resolve { source: resolve::Error },
     #[error("failed to apply")]
     Apply { source: apply::Error },
+    #[error("failed to go on before there is a certificate: {message}")]
+    Pending { message: String },
     #[error("failed to publish")]
     Publish { source: publish::Error },
 }
@@ -40,8 +42,8 @@ pub enum Error {
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Duration, Error> {
     let started = Instant::now();
     let worker = context.workers.acquire().await;
-    let monitoring = *context.monitoring.borrow();
-    let observed = observe::observe(&context.client, namespace, name, monitoring)
+    let apis = context.apis.borrow().clone();
+    let observed = observe::observe(&context.client, namespace, name, apis)
         .await
         .map_err(|source| Error::Observe { source })?;
     let Some(observed) = observed else {
@@ -64,7 +66,9 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
             };
             let status = report::report(&observed, Ok(settled), &now());
             let elapsed = context.propagations.elapsed(&cache.owner.uid);
-            (status, next_look(&confirmation, elapsed))
+            let authorities = cache.authorities().and_then(|all| all.next);
+            let next = next_look(&confirmation, elapsed);
+            (status, authorities.map_or(next, |change| next.min(change)))
         }
         Err(error) => {
             let failure = failure(error);
@@ -97,15 +101,24 @@ async fn bring_in_line(
     let cache = resolve::resolve(observed, &context.settings)
         .map_err(|source| Error::Resolve { source })?;
     let rendered = render::render(&cache);
-    let mut applied = apply::apply(
+    if let Some(message) = cache.tls.as_ref().and_then(|tls| tls.pending.clone()) {
+        let ahead =
+            apply::before_certificate(&context.client, &cache.owner, &observed.live, rendered);
+        Box::pin(ahead)
+            .await
+            .map_err(|source| Error::Apply { source })?;
+        return Err(Error::Pending { message });
+    }
+    let applied = apply::apply(
         &context.client,
         &cache.owner,
         &observed.live,
         rendered,
-        observed.monitoring,
-    )
-    .await
-    .map_err(|source| Error::Apply { source })?;
+        &observed.apis,
+    );
+    let mut applied = Box::pin(applied)
+        .await
+        .map_err(|source| Error::Apply { source })?;
     let on_delete = cache.volume.on_delete;
     if let Err(error) =
         apply::claims::own(&context.client, &cache.owner, on_delete, &observed.claims).await
@@ -182,6 +195,13 @@ fn failure(error: &Error) -> Failure {
             }
         }
         Error::Apply { source } => Failure::of_apply(source),
+        Error::Pending { message } => Failure {
+            reason: Reason::CertificatePending,
+            message: format!("{message}."),
+            stalled: false,
+            // No part of what is declared is followed before.
+            policy: true,
+        },
         Error::Observe { .. } | Error::Publish { .. } => Failure {
             reason: Reason::Failed,
             message: chain(error) + ".",

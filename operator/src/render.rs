@@ -1,23 +1,26 @@
 //! Step 3: a checked cache becomes the objects that make it up. Pure.
 
 mod alerts;
+mod certificate;
 mod config_map;
 mod mirror;
 pub mod names;
 mod secrets;
 mod service;
+mod service_account;
 mod service_monitor;
 mod stateful_set;
+mod tokens;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use kube::api::ApiResource;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::monitoring_api;
+use crate::optional_apis::OptionalKind;
 use crate::resolve::ResolvedCache;
 
 pub use alerts::ALERTS;
@@ -33,6 +36,12 @@ pub struct Rendered {
     /// `None`: switched off, or its API is missing.
     pub service_monitor: Option<Value>,
     pub prometheus_rule: Option<Value>,
+    /// `None`: nobody has to issue one, or it can't be asked for yet.
+    pub certificate: Option<Value>,
+    /// `None`: clients need to be told of no authority.
+    pub authorities: Option<ConfigMap>,
+    /// `None`: the pods have one that exists.
+    pub service_account: Option<ServiceAccount>,
 }
 
 /// An object in the form in which it is compared and applied.
@@ -65,10 +74,14 @@ pub fn render(cache: &ResolvedCache) -> Rendered {
         stateful_set: stateful_set::stateful_set(cache),
         mirrors: mirror::config_maps(cache),
         service_monitor: (monitoring.service_monitor.enabled
-            && cache.monitoring_api.service_monitor)
-            .then(|| service_monitor::service_monitor(cache)),
-        prometheus_rule: (monitoring.alerts.enabled && cache.monitoring_api.prometheus_rule)
-            .then(|| alerts::prometheus_rule(cache)),
+            && cache.apis.has(OptionalKind::ServiceMonitor))
+        .then(|| service_monitor::service_monitor(cache)),
+        prometheus_rule: (monitoring.alerts.enabled
+            && cache.apis.has(OptionalKind::PrometheusRule))
+        .then(|| alerts::prometheus_rule(cache)),
+        certificate: certificate::certificate(cache),
+        authorities: certificate::authorities(cache),
+        service_account: service_account::service_account(cache),
     }
 }
 
@@ -83,20 +96,33 @@ impl Rendered {
             mirrors,
             service_monitor,
             prometheus_rule,
+            certificate,
+            authorities,
+            service_account,
         } = self;
-        let mut manifests = vec![
-            typed(&config_map)?,
-            typed(&service)?,
-            typed(&pods_service)?,
-            typed(&stateful_set)?,
-        ];
+        let mut manifests = vec![typed(&config_map)?, typed(&service)?, typed(&pods_service)?];
+        if let Some(service_account) = &service_account {
+            manifests.push(typed(service_account)?);
+        }
+        manifests.extend(certificate.map(|body| untyped(OptionalKind::Certificate, body)));
+        manifests.push(typed(&stateful_set)?);
         for mirror in &mirrors {
             manifests.push(typed(mirror)?);
         }
-        manifests
-            .extend(service_monitor.map(|body| untyped(monitoring_api::service_monitor(), body)));
-        manifests
-            .extend(prometheus_rule.map(|body| untyped(monitoring_api::prometheus_rule(), body)));
+        // After the mirrors, because the time at which nodes may have them is counted from what this one says.
+        if let Some(authorities) = &authorities {
+            manifests.push(typed(authorities)?);
+        }
+        manifests.extend(service_monitor.map(|body| untyped(OptionalKind::ServiceMonitor, body)));
+        manifests.extend(prometheus_rule.map(|body| untyped(OptionalKind::PrometheusRule, body)));
+        Ok(manifests)
+    }
+
+    /// What a certificate needs to be issued. The rest waits for it, and what runs stays as it is.
+    pub fn before_certificate(self) -> Result<Vec<Manifest>, Error> {
+        let mut manifests = vec![typed(&self.service)?, typed(&self.pods_service)?];
+        let certificate = self.certificate;
+        manifests.extend(certificate.map(|body| untyped(OptionalKind::Certificate, body)));
         Ok(manifests)
     }
 }
@@ -115,17 +141,17 @@ fn typed<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Result<Manife
     })
 }
 
-fn untyped(resource: ApiResource, body: Value) -> Manifest {
+fn untyped(kind: OptionalKind, body: Value) -> Manifest {
     let name = body
         .pointer("/metadata/name")
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned();
     Manifest {
-        resource,
+        resource: kind.resource(),
         name,
         body: with_hash(body),
-        optional: true,
+        optional: kind != OptionalKind::Certificate,
     }
 }
 

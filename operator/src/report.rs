@@ -14,6 +14,7 @@ use kube::ResourceExt as _;
 use crate::apply::{self, Applied};
 use crate::confirm::{Confirmation, PodState};
 use crate::observe::Observed;
+use crate::optional_apis::OptionalKind;
 use crate::resolve::ResolvedCache;
 
 pub use conditions::{Condition, Conditions, State};
@@ -91,6 +92,7 @@ fn of_failure(failure: &Failure, conditions: &mut Conditions<'_>) {
         conditions.keep(names::POLICY_APPLIED);
     }
     conditions.keep(names::MONITORING_READY);
+    conditions.keep(names::RISKY);
 }
 
 fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> RegistryCacheStatus {
@@ -142,6 +144,13 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
     conditions.set(names::READY, ready_state);
     conditions.set(names::POLICY_APPLIED, policy.state);
     conditions.set(names::MONITORING_READY, monitoring_state(cache, applied));
+    if !cache.risks.is_empty() {
+        let message = cache.risks.join(" ");
+        conditions.set(
+            names::RISKY,
+            State::new(true, Reason::RiskyChoice, &message),
+        );
+    }
     let confirmed = i32::try_from(confirmation.confirmed()).unwrap_or(i32::MAX);
     RegistryCacheStatus {
         observed_generation: None,
@@ -256,14 +265,14 @@ fn monitoring_state(cache: &ResolvedCache, applied: &Applied) -> State {
     if !spec.service_monitor.enabled && !spec.alerts.enabled {
         return State::new(true, Reason::Disabled, "Monitoring is switched off.");
     }
-    let api = cache.monitoring_api;
+    let lacks = |kind| !cache.apis.has(kind);
     let missing: Vec<&str> = [
         (
-            spec.service_monitor.enabled && !api.service_monitor,
+            spec.service_monitor.enabled && lacks(OptionalKind::ServiceMonitor),
             "ServiceMonitor",
         ),
         (
-            spec.alerts.enabled && !api.prometheus_rule,
+            spec.alerts.enabled && lacks(OptionalKind::PrometheusRule),
             "PrometheusRule",
         ),
     ]

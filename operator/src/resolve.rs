@@ -3,33 +3,48 @@
 //! A policy that can't be resolved never turns into "allow all": the last policy that could stays in force, and where
 //! there is none, nothing is rendered.
 
+mod authorities;
 mod capacity;
+mod choices;
+mod identity;
 mod last_good;
 mod policies;
 mod problem;
 mod secrets;
+mod settings;
+mod tls;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use crds::policy::{self, Policy};
-use crds::registry_cache::{ImageSpec, MonitoringSpec, RegistryCache, ServiceSpec, VolumeSpec};
-use crds::static_config::{LogFormat, StaticConfig};
+use crds::registry_cache::{
+    AccessSpec, ImageSpec, MonitoringSpec, RegistryCache, ServiceAccountSpec, ServiceSpec,
+    VolumeSpec,
+};
+use crds::static_config::StaticConfig;
 use crds::values::{Endpoint, RegistryHost};
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::ResourceExt as _;
 
-use crate::monitoring_api::MonitoringApi;
 use crate::observe::Observed;
+use crate::optional_apis::OptionalApis;
 use crate::render::names::Owner;
+use settings::Mounted;
 use upstreams::Upstreams;
 
+pub use authorities::Authorities;
+pub use identity::{PodToken, TOKEN_FILE};
 pub use policies::{RuleProblem, freshness, rules};
+use problem::spec_problem;
 pub use problem::{Problem, sentence};
 pub use secrets::{MountedSecret, Purpose};
+pub use settings::KNOWN_AUTHORITIES_FILE;
+pub use tls::{Request, Tls};
 pub use upstreams::{CaSecret, SECRETS_DIRECTORY};
 
+/// Where the server's files from the operator are mounted.
+pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 /// Where the server's volume is mounted.
 pub const STORE_DIRECTORY: &str = "/var/lib/larder";
 /// Port for clients, in the pod.
@@ -70,7 +85,23 @@ pub struct ResolvedCache {
     pub(crate) endpoint: Option<String>,
     pub(crate) mirrors: Vec<Mirror>,
     pub(crate) monitoring: MonitoringSpec,
-    pub(crate) monitoring_api: MonitoringApi,
+    pub(crate) apis: OptionalApis,
+    pub(crate) tls: Option<Tls>,
+    /// What clients must show, as it is declared.
+    pub(crate) access: AccessSpec,
+    pub(crate) service_account: Option<ServiceAccountSpec>,
+    pub(crate) pod_tokens: BTreeSet<PodToken>,
+    /// Further files beside `policy.yaml`, which it names.
+    pub(crate) accounts: BTreeMap<String, String>,
+    /// Sentences about what people regret later. Nothing is refused for it.
+    pub(crate) risks: Vec<String>,
+}
+
+impl ResolvedCache {
+    /// Whom clients shall trust.
+    pub(crate) fn authorities(&self) -> Option<&Authorities> {
+        self.tls.as_ref()?.authorities.as_ref()
+    }
 }
 
 /// The policy that is in force.
@@ -97,14 +128,16 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let owner = owner(&observed.cache);
     let upstreams =
         upstreams::upstreams(spec, &observed.secrets).map_err(|problems| Error { problems })?;
-    let static_config = static_config();
+    let tls = tls::tls(observed, &owner).map_err(|problems| Error { problems })?;
+    let door = door(observed, &owner, tls.as_ref()).map_err(|problems| Error { problems })?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoint = observed
         .live
         .cluster_ip(&owner.name)
-        .map(|ip| endpoint(ip, spec.service.port));
+        .map(|ip| endpoint(scheme, ip, spec.service.port));
     let mirrors = mirrors(observed, &upstreams.checked, endpoint.as_deref())
         .map_err(|problems| Error { problems })?;
-    let policy = match declared(observed, &owner, &upstreams) {
+    let policy = match declared(observed, &owner, &upstreams, &door) {
         Ok(policy) => ResolvedPolicy {
             text: policy.to_yaml(),
             hash: policy.hash(),
@@ -119,6 +152,11 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
             None => return Err(Error { problems }),
         },
     };
+    let accounts = if policy.problems.is_empty() {
+        upstreams.accounts
+    } else {
+        last_good::accounts(&observed.live, &owner)
+    };
     Ok(ResolvedCache {
         replicas: spec.replicas,
         volume: spec.storage.volume.clone(),
@@ -130,14 +168,20 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         resources: spec.resources.clone(),
         node_selector: spec.node_selector.clone(),
         tolerations: spec.tolerations.clone(),
-        static_config,
+        static_config: door.static_config,
+        secrets: secrets::volumes(upstreams.secrets.iter().chain(&door.secrets)),
+        risks: choices::risks(spec, &policy.text),
         policy,
-        secrets: secrets::volumes(&upstreams.secrets),
         ca_secrets: upstreams.ca_secrets,
         endpoint,
         mirrors,
         monitoring: spec.monitoring.clone(),
-        monitoring_api: observed.monitoring,
+        apis: observed.apis.clone(),
+        tls,
+        access: spec.access.clone(),
+        service_account: spec.service_account.clone(),
+        pod_tokens: upstreams.tokens,
+        accounts,
         owner,
     })
 }
@@ -156,11 +200,14 @@ fn declared(
     observed: &Observed,
     owner: &Owner,
     resolved: &Upstreams,
+    door: &Door,
 ) -> Result<Policy, Vec<Problem>> {
     let spec = &observed.cache.spec;
     let upstreams = &resolved.checked;
     let mut problems = upstreams::missing_secrets(observed, owner, &resolved.ca_secrets);
-    problems.extend(secrets::missing(observed, owner, &resolved.secrets));
+    let mounted = resolved.secrets.iter().chain(&door.secrets);
+    let mounted = mounted.filter(|secret| !secret.purpose.is_essential());
+    problems.extend(secrets::missing(observed, owner, mounted));
     let hosts: BTreeSet<&RegistryHost> = upstreams.iter().map(|upstream| &upstream.host).collect();
     let merged = policies::merge(observed, owner, &hosts).unwrap_or_else(|more| {
         problems.extend(more);
@@ -188,7 +235,7 @@ fn declared(
         format: policy::FORMAT,
         upstreams: upstreams.clone(),
         default_upstream,
-        access: policy::Access::default(),
+        access: door.access.clone(),
         allow_anonymous_private: spec.allow_anonymous_private,
         rules: merged,
         default_action: spec.default_action,
@@ -203,22 +250,47 @@ fn declared(
     })
 }
 
-fn static_config() -> StaticConfig {
-    let mut config = StaticConfig {
-        store: PathBuf::from(STORE_DIRECTORY),
-        log_format: LogFormat::Json,
-        ..StaticConfig::default()
-    };
-    config.data_listen.set_port(DATA_PORT);
-    config.admin_listen.set_port(ADMIN_PORT);
-    config
+/// What stands between clients and the cache.
+struct Door {
+    access: policy::Access,
+    static_config: StaticConfig,
+    secrets: Vec<MountedSecret>,
 }
 
-fn endpoint(ip: &str, port: i32) -> String {
+fn door(observed: &Observed, owner: &Owner, tls: Option<&Tls>) -> Result<Door, Vec<Problem>> {
+    let spec = &observed.cache.spec;
+    let (access, passwords) = secrets::access(&spec.access, &observed.secrets);
+    let authorities = spec.access.client_certificate.as_ref();
+    if let Some(certificate) = authorities {
+        let field = "access.clientCertificate.caSecretRef".to_owned();
+        let missing = secrets::missing_key(observed, owner, &certificate.ca_secret_ref, field);
+        if let Some(problem) = missing {
+            return Err(vec![problem]);
+        }
+    }
+    let authorities = authorities.map(|one| secrets::client_authorities(&one.ca_secret_ref));
+    let admin_token = spec.admin_token_secret_ref.as_ref();
+    let admin_token = admin_token.map(secrets::admin_token);
+    let serving = tls.map(|tls| &tls.secret);
+    let mounted = Mounted {
+        serving,
+        client_authorities: authorities.as_ref(),
+        admin_token: admin_token.as_ref(),
+    };
+    let static_config = settings::static_config(spec, mounted)?;
+    let secrets = [passwords, authorities, admin_token, serving.cloned()];
+    Ok(Door {
+        access,
+        static_config,
+        secrets: secrets.into_iter().flatten().collect(),
+    })
+}
+
+fn endpoint(scheme: &str, ip: &str, port: i32) -> String {
     if ip.contains(':') {
-        format!("http://[{ip}]:{port}")
+        format!("{scheme}://[{ip}]:{port}")
     } else {
-        format!("http://{ip}:{port}")
+        format!("{scheme}://{ip}:{port}")
     }
 }
 

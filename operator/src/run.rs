@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::memory::Memory;
 use crate::memory::layer::MemoryLayer;
 use crate::metrics::{self, Metrics};
-use crate::monitoring_api::{self, MonitoringApi};
+use crate::optional_apis::{self, OptionalApis};
 use crate::resolve::Settings;
 use crate::watches::GuardedCache;
 use crate::{controller, policy_status};
@@ -58,13 +58,13 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
             .map(|policy| policy.as_str().to_owned()),
     };
     // Known before the first reconcile, or the first status would say that it is missing.
-    let known = monitoring_api::discover(&client)
+    let known = optional_apis::discover(&client)
         .await
         .unwrap_or_else(|error| {
-            tracing::warn!(%error, "failed to look which monitoring kinds exist");
-            MonitoringApi::default()
+            tracing::warn!(%error, "failed to look which optional kinds exist");
+            OptionalApis::default()
         });
-    let (monitoring, receiver) = watch::channel(known);
+    let (apis, receiver) = watch::channel(known);
     let context = Arc::new(Context::new(
         client,
         settings,
@@ -101,6 +101,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
                 namespace.clone(),
                 memory,
                 monitoring,
+                apis,
                 stop.clone(),
                 store_sender
             ),

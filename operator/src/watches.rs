@@ -1,5 +1,6 @@
 //! What else wakes a cache: its children and their pods and claims, the policies and Secrets it depends on, and the monitoring kinds,
 //! which may be installed later. But for Secrets, what the watches show is kept in [`crate::memory`].
+//! What else wakes a cache: policies, Secrets and pods it depends on, and kinds of others, which may be installed later.
 //!
 //! These watches run beside the controller's own, so that a failure of one, such as a kind that is uninstalled, does not slow down the others.
 
@@ -27,6 +28,8 @@ use tokio::task::JoinSet;
 use crate::memory::{self, Memory};
 use crate::monitoring_api::{self, MonitoringApi};
 use crate::observe::{CachePod, core_children, secret_names};
+use crate::observe::{CachePod, secret_names};
+use crate::optional_apis::{self, OptionalApis};
 use crate::render::names;
 use seen::Seen;
 
@@ -56,7 +59,7 @@ pub struct Wake {
 
 impl Wake {
     /// Runs all watches until dropped.
-    pub async fn run(self, monitoring: watch::Sender<MonitoringApi>) {
+    pub async fn run(self, apis: watch::Sender<OptionalApis>) {
         let policies = self.clone();
         let secrets = self.clone();
         let [config_maps, services, stateful_sets] = core_children();
@@ -122,14 +125,20 @@ impl Wake {
 
     /// Looks which monitoring kinds exist, and watches those that do.
     async fn monitoring(&self, sender: watch::Sender<MonitoringApi>) {
+            self.optional_kinds(apis),
+        );
+    }
+
+    /// Looks which kinds of others exist, and watches those that do.
+    async fn optional_kinds(&self, sender: watch::Sender<OptionalApis>) {
         let mut watches = JoinSet::new();
         loop {
-            match monitoring_api::discover(&self.client).await {
+            match optional_apis::discover(&self.client).await {
                 Ok(found) if found != *sender.borrow() => {
-                    tracing::info!(?found, "the monitoring kinds of the cluster changed");
-                    sender.send_replace(found);
+                    tracing::info!(?found, "the optional kinds of the cluster changed");
+                    sender.send_replace(found.clone());
                     watches.shutdown().await;
-                    for resource in monitoring_api::resources(found) {
+                    for resource in found.resources() {
                         let wake = self.clone();
                         watches.spawn(async move { wake.children(&resource).await });
                     }
@@ -139,7 +148,7 @@ impl Wake {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "failed to look which monitoring kinds exist");
+                    tracing::warn!(%error, "failed to look which optional kinds exist");
                 }
             }
             tokio::time::sleep(DISCOVERY).await;

@@ -5,8 +5,8 @@
 use std::error::Error as _;
 use std::process::{Command, Output, Stdio};
 
-use operator::monitoring_api::MonitoringApi;
 use operator::offline::{Documents, Error, Output as Rendered, PLACEHOLDER, output};
+use operator::optional_apis::OptionalApis;
 use operator::resolve::Settings;
 
 const CACHE: &str = "
@@ -40,7 +40,7 @@ fn render(text: &str) -> Result<Rendered, Error> {
         cache_server_image: "larder/cache-server:0.1.0".to_owned(),
         cache_server_pull_policy: None,
     };
-    output(&documents, &settings, MonitoringApi::default())
+    output(&documents, &settings, &OptionalApis::default())
 }
 
 /// What the error says, with its causes.

@@ -8,10 +8,12 @@ mod api_server;
 use std::sync::Arc;
 
 use api_server::ApiServer;
+use k8s_openapi::ByteString;
 use operator::confirm::PodAccess;
 use operator::context::Context;
 use operator::metrics::Metrics;
-use operator::monitoring_api::MonitoringApi;
+use operator::optional_apis::OptionalApis;
+use operator::optional_apis::OptionalKind;
 use operator::reconcile::reconcile;
 use operator::resolve::Settings;
 use serde_json::{Value, json};
@@ -23,14 +25,14 @@ const POLICY: &str = "/apis/larder.dev/v1alpha1/namespaces/team-a/cachepolicies/
 struct Test {
     server: ApiServer,
     context: Context,
-    _monitoring: watch::Sender<MonitoringApi>,
+    apis: watch::Sender<OptionalApis>,
 }
 
 impl Test {
     /// A cache with two replicas that has come to rest.
     async fn settled() -> Self {
         let (server, client) = ApiServer::start().await;
-        let (sender, monitoring) = watch::channel(MonitoringApi::default());
+        let (sender, apis) = watch::channel(OptionalApis::default());
         let context = Context::new(
             client.clone(),
             Settings {
@@ -39,12 +41,12 @@ impl Test {
             },
             PodAccess::Proxy(client),
             Arc::new(Metrics::new().unwrap()),
-            monitoring,
+            apis,
         );
         let test = Self {
             server,
             context,
-            _monitoring: sender,
+            apis: sender,
         };
         test.server.with(|cluster| {
             cluster.put(
@@ -183,6 +185,36 @@ async fn a_policy_that_is_gone_stays_in_force() {
 }
 
 #[tokio::test]
+async fn a_policy_that_stays_in_force_keeps_the_files_that_it_names() {
+    const CONFIG: &str = "/api/v1/namespaces/team-a/configmaps/cache-config";
+    let test = Test::settled().await;
+    let declare = |account: &str| {
+        let identity = json!({
+            "provider": "Gar",
+            "workloadIdentityProvider": "projects/1/locations/global/workloadIdentityPools/p/providers/c",
+            "googleServiceAccount": account,
+        });
+        test.server.with(|cluster| {
+            let spec = &mut cluster.objects.get_mut(CACHE).unwrap()["spec"];
+            spec["allowAnonymousPrivate"] = json!(true);
+            spec["upstreams"][0]["credentials"] = json!([{"identity": identity}]);
+        });
+    };
+    let data = || {
+        test.server
+            .with(|cluster| cluster.objects[CONFIG]["data"].clone())
+    };
+    declare("one@team.example");
+    test.reconcile().await.unwrap();
+    let before = data();
+    assert_eq!(before.as_object().unwrap().len(), 3);
+    test.server.with(|cluster| cluster.objects.remove(POLICY));
+    declare("other@team.example");
+    test.reconcile().await.unwrap();
+    assert_eq!(data(), before);
+}
+
+#[tokio::test]
 async fn a_hand_made_last_good_policy_is_not_taken() {
     let test = Test::settled().await;
     test.server.with(|cluster| {
@@ -193,6 +225,150 @@ async fn a_hand_made_last_good_policy_is_not_taken() {
     });
     test.reconcile().await.unwrap_err();
     insta::assert_snapshot!(test.condition("Ready"), @"False PolicyNotFound: CachePolicy team-a/ours does not exist; create it, or remove policyRefs[0].");
+}
+
+fn secret(name: &str, keys: &[(&str, &str)]) -> (String, Value) {
+    let data: serde_json::Map<_, _> = keys
+        .iter()
+        .map(|(key, text)| {
+            (
+                (*key).to_owned(),
+                json!(ByteString(text.as_bytes().to_vec())),
+            )
+        })
+        .collect();
+    (
+        format!("/api/v1/namespaces/team-a/secrets/{name}"),
+        json!({"metadata": {"name": name, "namespace": "team-a"}, "data": data}),
+    )
+}
+
+fn pem(text: &str) -> String {
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+#[tokio::test]
+async fn nodes_get_a_new_authority_before_the_servers_count_on_it() {
+    let test = Test::settled().await;
+    let serving = |authority: &str| {
+        let authority = pem(authority);
+        secret(
+            "serving",
+            &[("tls.crt", "c"), ("tls.key", "k"), ("ca.crt", &authority)],
+        )
+    };
+    let told = || {
+        let [mirror, servers, people] = test.server.with(|cluster| {
+            [
+                ("mirror-nodes", "ca.crt"),
+                ("config", "known-ca.crt"),
+                ("ca", "ca.crt"),
+            ]
+            .map(|(name, key)| {
+                let path = format!("/api/v1/namespaces/team-a/configmaps/cache-{name}");
+                let content = cluster.objects[&path]["data"][key].as_str().unwrap();
+                [("old", pem("b2xk")), ("new", pem("bmV3"))]
+                    .into_iter()
+                    .filter(|(_, pem)| content.contains(pem))
+                    .map(|(name, _)| name)
+                    .collect::<Vec<_>>()
+                    .join("+")
+            })
+        });
+        assert_eq!(mirror, people);
+        format!("nodes {mirror}, servers {servers}")
+    };
+    let delay = |text: &str| {
+        test.server.with(|cluster| {
+            cluster.objects.get_mut(CACHE).unwrap()["spec"]["tls"] =
+                json!({"secretRef": {"name": "serving"}, "authorityDelay": text});
+        });
+    };
+    let (path, object) = serving("b2xk");
+    test.server.with(|cluster| cluster.put(&path, object));
+    delay("1h");
+    test.reconcile().await.unwrap();
+    assert_eq!(told(), "nodes old, servers old");
+    assert_eq!(test.status()["endpoint"], "https://10.96.0.7:5000");
+
+    test.take_writes();
+    let (path, object) = serving("bmV3");
+    test.server.with(|cluster| cluster.put(&path, object));
+    let next = test.reconcile().await.unwrap();
+    assert_eq!(told(), "nodes old+new, servers old");
+    assert!(next.as_secs() <= 3600, "{next:?}");
+    let writes = test.take_writes();
+    assert!(
+        !writes.iter().any(|write| write.contains("statefulsets")),
+        "{writes:?}"
+    );
+    test.reconcile().await.unwrap();
+    assert!(test.take_writes().is_empty());
+
+    // The time is over.
+    delay("0s");
+    test.reconcile().await.unwrap();
+    assert_eq!(told(), "nodes new, servers new");
+}
+
+#[tokio::test]
+async fn a_cache_waits_for_its_certificate_and_what_runs_stays_as_it_is() {
+    let test = Test::settled().await;
+    test.apis
+        .send_replace([OptionalKind::Certificate].into_iter().collect());
+    test.server.with(|cluster| {
+        cluster.objects.get_mut(CACHE).unwrap()["spec"]["tls"] =
+            json!({"issuerRef": {"name": "corporate"}});
+    });
+    test.reconcile().await.unwrap_err();
+    insta::assert_snapshot!(test.take_writes().join("\n"), @r"
+    PATCH /apis/cert-manager.io/v1/namespaces/team-a/certificates/cache
+    PATCH /apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache/status
+    POST /apis/events.k8s.io/v1/namespaces/team-a/events
+    POST /apis/events.k8s.io/v1/namespaces/team-a/events
+    ");
+    insta::assert_snapshot!(test.condition("Ready"), @"False CertificatePending: Certificate team-a/cache is not issued yet.");
+    let certificate = "/apis/cert-manager.io/v1/namespaces/team-a/certificates/cache";
+    test.server.with(|cluster| {
+        let conditions = json!([{"type": "Ready", "status": "False", "message": "Issuer corporate is not there."}]);
+        cluster.objects.get_mut(certificate).unwrap()["status"] = json!({"conditions": conditions});
+    });
+    test.reconcile().await.unwrap_err();
+    insta::assert_snapshot!(test.condition("Reconciling"), @"True CertificatePending: Certificate team-a/cache is not issued yet: Issuer corporate is not there.");
+    let authority = pem("b25l");
+    let keys = [
+        ("tls.crt", "c"),
+        ("tls.key", "k"),
+        ("ca.crt", authority.as_str()),
+    ];
+    let (path, object) = secret("cache-tls", &keys);
+    test.server.with(|cluster| cluster.put(&path, object));
+    test.take_writes();
+    test.reconcile().await.unwrap();
+    insta::assert_snapshot!(test.condition("Ready"), @"True Succeeded: All 2 replicas are ready and follow policy HASH.");
+    let writes = test.take_writes();
+    assert!(
+        writes.iter().any(|write| write.contains("statefulsets")),
+        "{writes:?}"
+    );
+    test.reconcile().await.unwrap();
+    assert!(test.take_writes().is_empty());
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_gone_stops_nothing_that_runs() {
+    let test = Test::settled().await;
+    test.server.with(|cluster| {
+        cluster.objects.get_mut(CACHE).unwrap()["spec"]["tls"] =
+            json!({"secretRef": {"name": "gone"}});
+    });
+    test.reconcile().await.unwrap_err();
+    insta::assert_snapshot!(test.condition("Stalled"), @"True SecretNotFound: Secret team-a/gone does not exist; create it with the type kubernetes.io/tls and the keys tls.crt and tls.key, or remove tls.secretRef.");
+    insta::assert_snapshot!(test.take_writes().join("\n"), @r"
+    PATCH /apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache/status
+    POST /apis/events.k8s.io/v1/namespaces/team-a/events
+    POST /apis/events.k8s.io/v1/namespaces/team-a/events
+    ");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crds::policy::Policy;
+use crds::registry_cache::SecretRef;
 use crds::static_config::StaticConfig;
 use operator::observe::Observed;
 use operator::render::{ALERTS, Manifest, render};
@@ -52,7 +53,13 @@ fn each_input_renders_as_before() {
 
 #[test]
 fn the_server_takes_the_files_that_are_rendered() {
-    for name in ["minimal.yaml", "everything.yaml", "monitoring-off.yaml"] {
+    for name in [
+        "minimal.yaml",
+        "everything.yaml",
+        "monitoring-off.yaml",
+        "door.yaml",
+        "issued.yaml",
+    ] {
         let manifests = manifests(&observed(&testdata(name)));
         let data = &manifests[0].body["data"];
         Policy::parse(data["policy.yaml"].as_str().unwrap()).unwrap();
@@ -91,10 +98,49 @@ fn what_a_secret_holds_leaves_the_pods_alone_and_another_secret_does_not() {
         .insert("corp-user".to_owned(), keys.clone());
     assert_eq!(set(&observed), before);
     observed.secrets.insert("another".to_owned(), keys);
-    observed.cache.spec.upstreams[1].credentials[0]
-        .secret_ref
-        .name = "another".to_owned();
+    observed.cache.spec.upstreams[1].credentials[0].secret_ref = Some(SecretRef {
+        name: "another".to_owned(),
+    });
     assert_ne!(set(&observed), before);
+}
+
+#[test]
+fn a_user_with_a_password_takes_the_place_of_a_list_without_a_restart() {
+    let mut observed = observed(&testdata("door.yaml"));
+    let before = manifests(&observed);
+    let keys = ["username", "password"].map(str::to_owned);
+    observed
+        .secrets
+        .insert("people".to_owned(), Some(keys.into()));
+    let after = manifests(&observed);
+    let changed: Vec<&str> = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before != after)
+        .map(|(before, _)| before.name.as_str())
+        .collect();
+    assert_eq!(changed, ["cache-config"]);
+    let policy = after[0].body["data"]["policy.yaml"].as_str().unwrap();
+    assert!(
+        policy.contains("/etc/larder/passwords/people/username"),
+        "{policy}"
+    );
+}
+
+#[test]
+fn new_authorities_leave_the_pods_alone() {
+    let mut observed = observed(&testdata("door.yaml"));
+    let set = |observed: &Observed| {
+        let manifests = manifests(observed);
+        let kind = |one: &&Manifest| one.body["kind"] == "StatefulSet";
+        manifests.iter().find(kind).unwrap().body.clone()
+    };
+    let before = set(&observed);
+    observed.authorities =
+        Some("-----BEGIN CERTIFICATE-----\nVHdv\n-----END CERTIFICATE-----\n".to_owned());
+    assert_eq!(set(&observed), before);
+    observed.authorities = None;
+    assert_eq!(set(&observed), before);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use operator::apply::{Applied, Error};
 use operator::confirm::{Confirmation, PodPolicy, PodState};
 use operator::observe::Observed;
+use operator::optional_apis::OptionalKind;
 use operator::report::{Failure, Settled, report, truncate};
 use operator::resolve::resolve;
 
@@ -171,7 +172,7 @@ fn each_outcome_has_its_conditions() {
         settled(&observed, &monitoring_failed, &all()),
     );
     let mut missing = observed.clone();
-    missing.monitoring.prometheus_rule = false;
+    missing.apis = [OptionalKind::ServiceMonitor].into_iter().collect();
     case(
         "the monitoring API is missing",
         settled(&missing, &applied(2, 2), &all()),
@@ -180,6 +181,35 @@ fn each_outcome_has_its_conditions() {
     off.cache.spec.monitoring.service_monitor.enabled = false;
     off.cache.spec.monitoring.alerts.enabled = false;
     case("monitoring is off", settled(&off, &applied(2, 2), &all()));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn choices_that_people_regret_are_said() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
+    let mut text = String::new();
+    for (file, tls) in [
+        ("minimal.yaml", true),
+        ("everything.yaml", true),
+        ("door.yaml", true),
+        ("door.yaml", false),
+    ] {
+        let mut observed = support::observed(&directory.join(file));
+        if !tls {
+            observed.cache.spec.tls = None;
+        }
+        let cache = resolve(&observed, &support::settings()).unwrap();
+        let settled = Settled {
+            cache: &cache,
+            applied: &applied(2, 2),
+            confirmation: &both,
+        };
+        let status = report(&observed, Ok(settled), &time(100));
+        let risky = status.conditions.iter().find(|one| one.type_ == "Risky");
+        let message = risky.map_or("nothing", |condition| &condition.message);
+        let _ = writeln!(text, "{file}, TLS {tls}: {message}");
+    }
     insta::assert_snapshot!(text);
 }
 
@@ -211,7 +241,8 @@ fn times_change_only_when_a_condition_turns() {
             ("Ready", 300),
             ("Reconciling", 300),
             ("PolicyApplied", 100),
-            ("MonitoringReady", 100)
+            ("MonitoringReady", 100),
+            ("Risky", 100)
         ]
     );
 }
@@ -240,6 +271,7 @@ fn a_failure_keeps_what_was_known() {
     Reconciling=True Failed: the API server is away
     PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy ab55fd4573f3.
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
+    Risky=True RiskyChoice: Everybody who reaches the cache can pull what its credentials for registry.corp.example:5000 unlock: say in access what clients must show.
     ");
 }
 

@@ -16,7 +16,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
 
-use self::known::{Key, Known};
+use self::known::{Key, Keyed, Known};
 use self::tokens::Tokens;
 use self::turns::Turns;
 use self::users::Users;
@@ -47,6 +47,8 @@ pub enum Error {
         "failed to take the policy: access.clientCertificate needs tls.clientCertificateAuthorityFile in static.yaml"
     )]
     NoAuthority,
+    #[error("failed to take {path}: it is empty")]
+    Empty { path: PathBuf },
     #[error("failed to get a random key from the system: {0}")]
     Random(std::io::Error),
 }
@@ -60,6 +62,8 @@ pub struct Access(ArcSwapOption<Guard>);
 pub struct Guard {
     made_from: [u8; 32],
     users: Option<Users>,
+    /// The only user with its password.
+    pair: Option<Keyed>,
     tokens: Option<Tokens>,
     certificates: bool,
     key: Key,
@@ -94,9 +98,16 @@ impl Guard {
             return Err(Error::NoAuthority);
         }
         let key = Key::random().map_err(Error::Random)?;
-        let users = access.basic.as_ref().map(|basic| {
-            let path = &basic.htpasswd_file;
-            Users::parse(path, &String::from_utf8_lossy(read(path)))
+        let basic = access.basic.as_ref();
+        let users = basic.and_then(|basic| basic.htpasswd_file.as_ref());
+        let users = users.map(|path| Users::parse(path, &String::from_utf8_lossy(read(path))));
+        let pair = basic.and_then(|basic| {
+            let (user, password) = (&basic.username_file, &basic.password_file);
+            user.as_ref().zip(password.as_ref())
+        });
+        let pair = pair.map(|(user, password)| {
+            let [user, password] = [user, password].map(|path| filled(path, read(path)));
+            Ok(key.digest(&[user?, password?]))
         });
         let tokens = access.token.as_ref().map(|token| {
             let path = &token.tokens_file;
@@ -105,6 +116,7 @@ impl Guard {
         Ok(Self {
             made_from: fingerprint(access, &read),
             users: users.transpose()?,
+            pair: pair.transpose()?,
             tokens: tokens.transpose()?,
             certificates: access.client_certificate,
             key,
@@ -124,13 +136,13 @@ impl Guard {
 
     /// Whether everybody may pull.
     pub fn is_open(&self) -> bool {
-        self.users.is_none() && self.tokens.is_none() && !self.certificates
+        !self.takes_passwords() && self.tokens.is_none() && !self.certificates
     }
 
     /// How to ask for credentials (RFC 7617, RFC 6750); `None` where none would help. Registries' clients that see Bearer ask
     /// its realm for a token, which nobody gives here, so passwords are asked for where they will do.
     pub fn challenge(&self) -> Option<&'static str> {
-        if self.users.is_some() {
+        if self.takes_passwords() {
             return Some("Basic realm=\"larder\", charset=\"UTF-8\"");
         }
         self.tokens.as_ref().map(|_| "Bearer realm=\"larder\"")
@@ -152,11 +164,18 @@ impl Guard {
         }
     }
 
+    fn takes_passwords(&self) -> bool {
+        self.users.is_some() || self.pair.is_some()
+    }
+
     async fn is_password(&self, user: &str, password: Vec<u8>, client: &Client) -> bool {
+        let digest = self.key.digest(&[user.as_bytes(), &password]);
+        if let Some(pair) = &self.pair {
+            return *pair == digest;
+        }
         let Some(users) = &self.users else {
             return false;
         };
-        let digest = self.key.digest(&[user.as_bytes(), &password]);
         if let Some(right) = self.known.get(&digest, Instant::now()) {
             return right;
         }
@@ -176,6 +195,18 @@ impl Guard {
         });
         verified.await.unwrap_or(false)
     }
+}
+
+/// The content without the end of its line, which editors add.
+fn filled<'a>(path: &Path, content: &'a [u8]) -> Result<&'a [u8], Error> {
+    let content = content.strip_suffix(b"\n").unwrap_or(content);
+    let content = content.strip_suffix(b"\r").unwrap_or(content);
+    if content.is_empty() {
+        return Err(Error::Empty {
+            path: path.to_owned(),
+        });
+    }
+    Ok(content)
 }
 
 fn fingerprint<'a>(access: &policy::Access, read: &impl Fn(&Path) -> &'a [u8]) -> [u8; 32] {

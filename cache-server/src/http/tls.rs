@@ -1,6 +1,8 @@
 //! The certificate of the data port. Its files are read again when they change; what can't be taken changes nothing but what
 //! is said.
 
+mod known;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use crds::static_config::Tls;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
@@ -42,6 +44,10 @@ pub enum Error {
         key: PathBuf,
         reason: String,
     },
+    #[error(
+        "failed to use the new certificate in {certificate} yet: its authority is not among those that clients know, in {path}"
+    )]
+    Unknown { certificate: PathBuf, path: PathBuf },
     #[error("failed to take the authorities in {path}: {reason}")]
     Authority { path: PathBuf, reason: String },
 }
@@ -64,6 +70,7 @@ pub struct Certificates {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
     seen: [u8; 32],
     /// Seconds since 1970; `None` if the certificate can't be read so far.
     expires: Option<i64>,
@@ -109,7 +116,11 @@ impl Certificates {
                 Err(error) => {
                     let text = error.to_string();
                     if refused.as_ref() != Some(&text) {
-                        tracing::error!("{text}; the last good certificate stays in use");
+                        if matches!(error, Error::Unknown { .. }) {
+                            tracing::info!("{text}; the last one stays in use until it ends");
+                        } else {
+                            tracing::error!("{text}; the last good certificate stays in use");
+                        }
                         metrics.tls_reload_successful.set(0);
                         refused = Some(text);
                     }
@@ -125,8 +136,35 @@ impl Certificates {
             return Ok(false);
         }
         let current = Current::new(&self.files, &contents)?;
+        self.check_known(&current)?;
         self.current.store(Arc::new(current));
         Ok(true)
+    }
+
+    /// Whether clients would take it. One that has ended serves nobody, so then any is better.
+    fn check_known(&self, new: &Current) -> Result<(), Error> {
+        let Some(path) = &self.files.known_authority_file else {
+            return Ok(());
+        };
+        let authorities = match std::fs::read(path) {
+            Ok(authorities) => authorities,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => {
+                return Err(Error::Read {
+                    path: path.clone(),
+                    source,
+                });
+            }
+        };
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        let expires = self.current.load().expires;
+        if expires.is_some_and(|time| time <= now) || known::is_known(&new.chain, &authorities) {
+            return Ok(());
+        }
+        Err(Error::Unknown {
+            certificate: self.files.certificate_file.clone(),
+            path: path.clone(),
+        })
     }
 
     fn say(&self, metrics: &Metrics) {
@@ -199,10 +237,11 @@ impl Current {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
+        let mut config = builder.with_single_cert(chain.clone(), key).map_err(pair)?;
         config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
         Ok(Self {
             config: Arc::new(config),
+            chain,
             seen: contents.digest(),
             expires,
         })

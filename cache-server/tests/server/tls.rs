@@ -172,6 +172,80 @@ async fn a_new_certificate_is_used_within_seconds_and_a_broken_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_a_new_authority_waits_until_clients_know_it() {
+    let upstream = FakeUpstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let [old, new] = [Authority::new(), Authority::new()];
+    let mut files = old.write(directory.path(), false);
+    old.issue_until("127.0.0.1", 2060).write(&files);
+    let known = directory.path().join("known.crt");
+    std::fs::write(&known, &old.pem).unwrap();
+    files.known_authority_file = Some(known.clone());
+    let server = TestServer::builder()
+        .upstream(HOST, &upstream)
+        .tune({
+            let files = files.clone();
+            move |options| options.static_config.tls = Some(files)
+        })
+        .start()
+        .await;
+    let good = "larder_tls_last_reload_successful";
+    eventually("the certificate is in use", || async {
+        server.metric(good).await == 1
+    })
+    .await;
+    new.issue_until("127.0.0.1", 2100).write(&files);
+    eventually("the new one is seen", || async {
+        server.metric(good).await == 0
+    })
+    .await;
+    // 2060-01-01.
+    assert_eq!(expiry(&server).await, 2_840_140_800);
+    // A renewal by the authority that is known goes ahead.
+    old.issue_until("127.0.0.1", 2061).write(&files);
+    eventually("the renewed one is used", || async {
+        expiry(&server).await == 2_871_763_200
+    })
+    .await;
+    new.issue_until("127.0.0.1", 2100).write(&files);
+    eventually("the new one is seen again", || async {
+        server.metric(good).await == 0
+    })
+    .await;
+    std::fs::write(&known, format!("{}{}", old.pem, new.pem)).unwrap();
+    eventually("the new one is used", || async {
+        expiry(&server).await == 4_102_444_800
+    })
+    .await;
+    assert_eq!(server.metric(good).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ended_is_replaced_by_one_of_any_authority() {
+    let upstream = FakeUpstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let [old, new] = [Authority::new(), Authority::new()];
+    let mut files = old.write(directory.path(), false);
+    old.issue_until("127.0.0.1", 2001).write(&files);
+    let known = directory.path().join("known.crt");
+    std::fs::write(&known, &old.pem).unwrap();
+    files.known_authority_file = Some(known);
+    let server = TestServer::builder()
+        .upstream(HOST, &upstream)
+        .tune({
+            let files = files.clone();
+            move |options| options.static_config.tls = Some(files)
+        })
+        .start()
+        .await;
+    new.issue_until("127.0.0.1", 2100).write(&files);
+    eventually("the new one is used", || async {
+        expiry(&server).await == 4_102_444_800
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mounted_secret_that_changes_by_a_swap_of_symlinks_is_seen() {
     let upstream = FakeUpstream::start().await;
     let directory = tempfile::tempdir().unwrap();

@@ -19,12 +19,33 @@ pub struct Access {
     pub client_certificate: bool,
 }
 
-/// Users with passwords.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// Users with passwords, or one user with a password. The files are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BasicAccess {
-    /// File of lines `user:hash`, as `htpasswd -B` writes them. Read again when it changes.
-    pub htpasswd_file: PathBuf,
+    /// File of lines `user:hash`, as `htpasswd -B` writes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub htpasswd_file: Option<PathBuf>,
+    /// File with the only user's name. Goes with `passwordFile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username_file: Option<PathBuf>,
+    /// File with its password. Goes with `usernameFile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+impl BasicAccess {
+    /// Whether it is exactly one kind.
+    pub(super) fn is_of_one_kind(&self) -> bool {
+        matches!(
+            (
+                &self.htpasswd_file,
+                &self.username_file,
+                &self.password_file
+            ),
+            (Some(_), None, None) | (None, Some(_), Some(_))
+        )
+    }
 }
 
 /// Tokens without users.
@@ -43,8 +64,14 @@ impl Access {
 
     /// Every file that it names, and the field that names it.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let basic = self.basic.iter();
-        let basic = basic.map(|basic| ("htpasswdFile", basic.htpasswd_file.as_path()));
+        let basic = self.basic.iter().flat_map(|basic| {
+            [
+                ("htpasswdFile", &basic.htpasswd_file),
+                ("usernameFile", &basic.username_file),
+                ("passwordFile", &basic.password_file),
+            ]
+        });
+        let basic = basic.filter_map(|(field, path)| Some((field, path.as_deref()?)));
         let token = self.token.iter();
         basic.chain(token.map(|token| ("tokensFile", token.tokens_file.as_path())))
     }

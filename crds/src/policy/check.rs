@@ -41,6 +41,10 @@ pub enum Error {
     )]
     AnonymousPrivate { host: RegistryHost },
     #[error(
+        "failed to take the policy: access.basic must name htpasswdFile, or usernameFile and passwordFile instead"
+    )]
+    BasicKind,
+    #[error(
         "failed to take the policy: the limits of the upstream {host} are out of range; write a concurrency of 1 to 1024 and bytesPerSecond of 65536 to 1000000000000"
     )]
     Limits { host: RegistryHost },
@@ -95,6 +99,10 @@ impl Policy {
             return Err(Error::RuleCount {
                 found: self.rules.len(),
             });
+        }
+        let basic = self.access.basic.as_ref();
+        if !basic.is_none_or(super::BasicAccess::is_of_one_kind) {
+            return Err(Error::BasicKind);
         }
         let mut hosts = BTreeSet::new();
         for upstream in &self.upstreams {

@@ -190,6 +190,13 @@ fn errors_say_what_and_where() {
         "two kinds of credential",
         message("{repositoryPrefix: team,", "{usernameFile: /a,")
     );
+    insta::assert_snapshot!(
+        "two kinds of password",
+        message(
+            "allowAnonymousPrivate: true",
+            "access: {basic: {htpasswdFile: /u, passwordFile: /p}}"
+        )
+    );
     insta::assert_snapshot!("same credential", message("{repositoryPrefix: team,", "{"));
 }
 
@@ -206,6 +213,7 @@ fn credentials_need_no_permission_where_clients_show_who_they_are() {
     for access in [
         "access: {basic: {htpasswdFile: /users}}",
         "access: {token: {tokensFile: /tokens}, clientCertificate: true}",
+        "access: {basic: {usernameFile: /user, passwordFile: /password}}",
     ] {
         let policy = with(access).unwrap();
         assert_eq!(Policy::parse(&policy.to_yaml()).unwrap(), policy);

@@ -23,7 +23,7 @@ pub struct RegistryCacheStatus {
     /// The mirror configurations that are rendered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<RenderedMirror>,
-    /// `Ready`, `PolicyApplied` and `MonitoringReady`; `Reconciling` and `Stalled` only while they are true.
+    /// `Ready`, `PolicyApplied` and `MonitoringReady`; `Reconciling`, `Stalled` and `Risky` only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,

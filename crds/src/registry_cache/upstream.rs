@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::IdentitySpec;
+
 /// A registry that the cache pulls from.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,6 +84,7 @@ pub struct LimitsSpec {
 /// What the cache shows to an upstream, for some of its repositories or all.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.secretRef) != has(self.identity)", "credentials: write exactly one of secretRef and identity"))]
 pub struct CredentialSpec {
     /// For this repository and those below it, as clients name them: `team/private`. Default: for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +94,11 @@ pub struct CredentialSpec {
     )]
     pub repository_prefix: Option<String>,
     /// A Secret of the same namespace, of the type `kubernetes.io/basic-auth` or `kubernetes.io/dockerconfigjson`. What it holds may change without a restart.
-    pub secret_ref: SecretRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// What a cloud's registry knows the pods as, instead of a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentitySpec>,
 }
 
 /// A Secret in the same namespace.

@@ -17,6 +17,10 @@ pub struct Tls {
     /// they open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_authority_file: Option<PathBuf>,
+    /// File with the authorities that clients know. Where it is there, a new certificate of another authority waits until
+    /// its authority is in it, or until the certificate in use ends. At the start none waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_authority_file: Option<PathBuf>,
     /// A port of its own for TLS, with `dataListen` in clear text beside it. Default: `dataListen` speaks TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
@@ -25,11 +29,13 @@ pub struct Tls {
 impl Tls {
     pub(super) fn has_empty_path(&self) -> bool {
         let paths = [&self.certificate_file, &self.key_file];
-        let authority = self.client_certificate_authority_file.as_deref();
+        let client = self.client_certificate_authority_file.as_deref();
+        let known = self.known_authority_file.as_deref();
         paths
             .into_iter()
             .map(PathBuf::as_path)
-            .chain(authority)
+            .chain(client)
+            .chain(known)
             .any(|path| path == Path::new(""))
     }
 }

@@ -6,6 +6,7 @@ use crds::registry_cache::RegistryCache;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use kube::api::ObjectMeta;
+use sha2::{Digest as _, Sha256};
 
 /// Label that every object of the operator has; watches select by it.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "larder");
@@ -19,6 +20,11 @@ pub const POLICY_HASH: &str = "larder.dev/policy-hash";
 pub const STATIC_HASH: &str = "larder.dev/static-config-hash";
 /// Annotation of a pod whose change makes the kubelet sync the pod's volumes at once.
 pub const POLICY_NONCE: &str = "larder.dev/policy-nonce";
+
+/// Annotation of the `ConfigMap` with authorities: when each of them came and went.
+pub const AUTHORITY_HISTORY: &str = "larder.dev/authority-history";
+/// Key with authorities, in Secrets and `ConfigMap`s.
+pub const AUTHORITY_KEY: &str = "ca.crt";
 
 const NAME: (&str, &str) = ("app.kubernetes.io/name", "larder");
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "larder");
@@ -45,6 +51,16 @@ impl Component {
 /// `ConfigMap` with the server's two files.
 pub fn config_map(cache: &str) -> String {
     format!("{cache}-config")
+}
+
+/// `ConfigMap` with the authorities that clients shall trust.
+pub fn authorities(cache: &str) -> String {
+    format!("{cache}-ca")
+}
+
+/// Secret with the certificate that is issued for a cache.
+pub fn tls_secret(cache: &str) -> String {
+    format!("{cache}-tls")
 }
 
 /// Headless Service of the pods.
@@ -96,6 +112,16 @@ pub fn labels(cache: &str, component: Component) -> BTreeMap<String, String> {
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
+}
+
+/// A volume's name is short and has no dots, and must not change when upstreams change places.
+pub fn hashed(kind: &str, text: &str) -> String {
+    let digest = Sha256::digest(text);
+    let hash = digest
+        .iter()
+        .take(5)
+        .fold(0_u64, |hash, byte| (hash << 8) | u64::from(*byte));
+    format!("{kind}-{hash:010x}")
 }
 
 /// Who a child belongs to.

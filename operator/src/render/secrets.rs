@@ -1,19 +1,19 @@
-//! Volumes of the Secrets that upstreams name. None of them changes with what a Secret holds.
+//! Volumes of the Secrets that a cache names. None of them changes with what a Secret holds.
 
 use k8s_openapi::api::core::v1::{KeyToPath, SecretVolumeSource, Volume};
-use sha2::{Digest as _, Sha256};
 
+use super::names::hashed;
 use crate::resolve::{CaSecret, MountedSecret, ResolvedCache};
 
 pub(super) fn volumes(cache: &ResolvedCache) -> Vec<Volume> {
     let authorities = cache.ca_secrets.iter().map(|secret| {
         let files = [(secret.key.as_str(), secret.key.as_str())];
-        volume(authorities_name(secret), &secret.secret, &files)
+        volume(authorities_name(secret), &secret.secret, &files, true)
     });
-    let others = cache
-        .secrets
-        .iter()
-        .map(|secret| volume(name(secret), &secret.secret, secret.purpose.files()));
+    let others = cache.secrets.iter().map(|secret| {
+        let optional = !secret.purpose.is_essential();
+        volume(name(secret), &secret.secret, &secret.files(), optional)
+    });
     authorities.chain(others).collect()
 }
 
@@ -33,8 +33,8 @@ pub(super) fn directories(cache: &ResolvedCache) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Optional, so that a pod can start while the Secret or one of its keys is gone.
-fn volume(name: String, secret: &str, files: &[(&str, &str)]) -> Volume {
+/// Most are optional, so that a pod can start while the Secret or one of its keys is gone.
+fn volume(name: String, secret: &str, files: &[(&str, &str)], optional: bool) -> Volume {
     let item = |(key, path): &(&str, &str)| KeyToPath {
         key: (*key).to_owned(),
         path: (*path).to_owned(),
@@ -44,7 +44,7 @@ fn volume(name: String, secret: &str, files: &[(&str, &str)]) -> Volume {
         name,
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret.to_owned()),
-            optional: Some(true),
+            optional: Some(optional),
             items: Some(files.iter().map(item).collect()),
             ..SecretVolumeSource::default()
         }),
@@ -58,14 +58,4 @@ fn name(secret: &MountedSecret) -> String {
 
 fn authorities_name(secret: &CaSecret) -> String {
     hashed("ca", secret.host.as_str())
-}
-
-/// A volume's name is short and has no dots, and must not change when upstreams change places.
-fn hashed(kind: &str, text: &str) -> String {
-    let digest = Sha256::digest(text);
-    let hash = digest
-        .iter()
-        .take(5)
-        .fold(0_u64, |hash, byte| (hash << 8) | u64::from(*byte));
-    format!("{kind}-{hash:010x}")
 }

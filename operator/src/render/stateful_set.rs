@@ -19,9 +19,9 @@ use kube::api::ObjectMeta;
 use super::names::{self, Component};
 use super::secrets;
 use super::service::{ADMIN, DATA};
-use crate::resolve::{ADMIN_PORT, DATA_PORT, ResolvedCache, STORE_DIRECTORY};
+use super::{service_account, tokens};
+use crate::resolve::{ADMIN_PORT, CONFIG_DIRECTORY, DATA_PORT, ResolvedCache, STORE_DIRECTORY};
 
-const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 const USER: i64 = 65_532;
 
 pub(super) fn stateful_set(cache: &ResolvedCache) -> StatefulSet {
@@ -46,7 +46,7 @@ pub(super) fn stateful_set(cache: &ResolvedCache) -> StatefulSet {
             ),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(names::labels(name, Component::CacheServer)),
+                    labels: Some(pod_labels(cache)),
                     // Never the policy's hash: an edit of it must not roll the pods.
                     annotations: Some(BTreeMap::from([(
                         names::STATIC_HASH.to_owned(),
@@ -61,6 +61,22 @@ pub(super) fn stateful_set(cache: &ResolvedCache) -> StatefulSet {
         }),
         ..StatefulSet::default()
     }
+}
+
+/// Azure's webhook looks at pods with its label only.
+fn pod_labels(cache: &ResolvedCache) -> BTreeMap<String, String> {
+    let mut labels = names::labels(&cache.owner.name, Component::CacheServer);
+    let annotations = cache
+        .service_account
+        .iter()
+        .flat_map(|one| one.annotations.keys());
+    if annotations
+        .into_iter()
+        .any(|key| key.starts_with("azure.workload.identity/"))
+    {
+        labels.insert("azure.workload.identity/use".to_owned(), "true".to_owned());
+    }
+    labels
 }
 
 /// Nothing in it can be changed later, so it has only the labels that never change.
@@ -90,6 +106,7 @@ fn claim(cache: &ResolvedCache) -> PersistentVolumeClaim {
 fn pod(cache: &ResolvedCache) -> PodSpec {
     let drain = i64::try_from(cache.static_config.drain_timeout.as_secs()).unwrap_or(i64::MAX);
     PodSpec {
+        service_account_name: service_account::name(cache),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
@@ -124,6 +141,7 @@ fn pod(cache: &ResolvedCache) -> PodSpec {
                 ..Volume::default()
             })
             .chain(secrets::volumes(cache))
+            .chain(tokens::volumes(cache))
             .collect(),
         ),
         ..PodSpec::default()
@@ -165,6 +183,7 @@ fn container(cache: &ResolvedCache) -> Container {
     mounts.extend(
         secrets::directories(cache)
             .into_iter()
+            .chain(tokens::directories(cache))
             .map(|(name, path)| mount(name, path, true)),
     );
     Container {

@@ -67,13 +67,20 @@ pub enum Problem {
     },
     #[error("the cache server would refuse the policy: {reason}")]
     Refused { reason: String },
+    #[error("the cache server would refuse its settings: {reason}")]
+    RefusedSettings { reason: String },
+    #[error(
+        "the cluster has no Certificate (cert-manager.io/v1); install cert-manager, or name a Secret in tls.secretRef instead of tls.issuerRef; an installation is noticed within a minute"
+    )]
+    NoCertificates,
 }
 
 impl Problem {
     /// The reason that stands in conditions.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Spec { .. } => Reason::InvalidSpec,
+            Self::Spec { .. } | Self::RefusedSettings { .. } => Reason::InvalidSpec,
+            Self::NoCertificates => Reason::ApiMissing,
             Self::SecretMissing { .. }
             | Self::SecretKeyMissing { .. }
             | Self::MountedSecretMissing { .. }
@@ -83,6 +90,14 @@ impl Problem {
                 Reason::PolicyInvalid
             }
         }
+    }
+}
+
+/// A field that can't be used.
+pub(super) fn spec_problem(field: &str, reason: &dyn std::fmt::Display) -> Problem {
+    Problem::Spec {
+        field: field.to_owned(),
+        reason: reason.to_string(),
     }
 }
 

@@ -1,14 +1,16 @@
 //! Upstreams, and the Secrets that they trust. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crds::policy::{Limits, Upstream};
-use crds::registry_cache::{LimitsSpec, RegistryCacheSpec, UpstreamSpec};
+use crds::registry_cache::{LimitsSpec, RegistryCacheSpec, SecretKeyRef, UpstreamSpec};
 use crds::values::{Endpoint, RegistryHost};
 
 use super::Problem;
-use super::secrets::{self, Keys, MountedSecret};
-use crate::observe::Observed;
+use super::identity::{self, PodToken};
+use super::secrets::{self, MountedSecret};
+use crate::observe::{Observed, SecretKeys};
 use crate::render::names::Owner;
 
 /// Directory of the pods with one directory for each upstream that has a Secret.
@@ -37,10 +39,15 @@ pub(super) struct Upstreams {
     pub(super) checked: Vec<Upstream>,
     pub(super) ca_secrets: Vec<CaSecret>,
     pub(super) secrets: Vec<MountedSecret>,
+    pub(super) tokens: BTreeSet<PodToken>,
+    pub(super) accounts: BTreeMap<String, String>,
 }
 
 /// Checks the upstreams.
-pub(super) fn upstreams(spec: &RegistryCacheSpec, keys: &Keys) -> Result<Upstreams, Vec<Problem>> {
+pub(super) fn upstreams(
+    spec: &RegistryCacheSpec,
+    keys: &SecretKeys,
+) -> Result<Upstreams, Vec<Problem>> {
     let mut all = Upstreams::default();
     let mut problems = Vec::new();
     for (position, upstream) in spec.upstreams.iter().enumerate() {
@@ -58,7 +65,7 @@ pub(super) fn upstreams(spec: &RegistryCacheSpec, keys: &Keys) -> Result<Upstrea
 fn resolve(
     position: usize,
     spec: &UpstreamSpec,
-    keys: &Keys,
+    keys: &SecretKeys,
     all: &mut Upstreams,
 ) -> Result<(), Problem> {
     let prefix = format!("upstreams[{position}]");
@@ -115,9 +122,23 @@ fn resolve(
     }
     for (number, credential) in spec.credentials.iter().enumerate() {
         let field = format!("{prefix}.credentials[{number}]");
-        let (credential, secret) = secrets::credential(&field, credential, keys)?;
-        upstream.credentials.push(credential);
-        all.secrets.push(secret);
+        match (&credential.secret_ref, &credential.identity) {
+            (Some(reference), None) => {
+                let found = secrets::credential(&field, credential, reference, keys)?;
+                upstream.credentials.push(found.0);
+                all.secrets.push(found.1);
+            }
+            (None, Some(identity)) => {
+                let found = identity::credential(&field, credential, identity)?;
+                upstream.credentials.push(found.credential);
+                all.tokens.extend(found.token);
+                all.accounts.extend(found.account);
+            }
+            _ => {
+                let reason = "write exactly one of secretRef and identity";
+                return Err(super::spec_problem(&field, &reason));
+            }
+        }
     }
     all.checked.push(upstream);
     Ok(())
@@ -139,23 +160,11 @@ pub(super) fn missing_secrets(
 ) -> Vec<Problem> {
     let missing = |secret: &CaSecret| {
         let field = format!("upstreams[{}].caSecretRef", secret.position);
-        let namespace = owner.namespace.clone();
-        let (name, key) = (secret.secret.clone(), secret.key.clone());
-        match observed.secrets.get(&secret.secret) {
-            Some(Some(keys)) if keys.contains(&secret.key) => None,
-            Some(Some(_)) => Some(Problem::SecretKeyMissing {
-                namespace,
-                name,
-                key,
-                field,
-            }),
-            Some(None) | None => Some(Problem::SecretMissing {
-                namespace,
-                name,
-                key,
-                field,
-            }),
-        }
+        let reference = SecretKeyRef {
+            name: secret.secret.clone(),
+            key: secret.key.clone(),
+        };
+        secrets::missing_key(observed, owner, &reference, field)
     };
     secrets.iter().filter_map(missing).collect()
 }

@@ -7,8 +7,8 @@ use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
-use operator::monitoring_api::MonitoringApi;
 use operator::observe::{FoundPolicy, Live, Observed};
+use operator::optional_apis::OptionalKind;
 use operator::resolve::Settings;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,6 +22,10 @@ struct State {
     service_address: Option<String>,
     #[serde(default)]
     monitoring: bool,
+    #[serde(default)]
+    cert_manager: bool,
+    #[serde(default)]
+    authorities: Option<String>,
     #[serde(default)]
     secrets: BTreeMap<String, BTreeSet<String>>,
 }
@@ -75,9 +79,14 @@ pub(crate) fn observed(path: &Path) -> Observed {
         live: Live::new(service),
         pods: Vec::new(),
         claims: Vec::new(),
-        monitoring: MonitoringApi {
-            service_monitor: cluster.monitoring,
-            prometheus_rule: cluster.monitoring,
-        },
+        apis: OptionalKind::ALL
+            .into_iter()
+            .filter(|kind| match kind {
+                OptionalKind::Certificate => cluster.cert_manager,
+                OptionalKind::ServiceMonitor | OptionalKind::PrometheusRule => cluster.monitoring,
+            })
+            .collect(),
+        authorities: cluster.authorities,
+        time: 1_700_000_000,
     }
 }

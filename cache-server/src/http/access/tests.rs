@@ -88,6 +88,26 @@ async fn tokens_and_certificates_are_enough_where_they_are_wanted() {
 }
 
 #[tokio::test]
+async fn a_user_and_a_password_in_files_of_their_own_open_to_nobody_else() {
+    let yaml = "{basic: {usernameFile: u, passwordFile: p}}";
+    let guard = guard(yaml, &[("u", "node\n"), ("p", "S3cr3t:\r\n")]).unwrap();
+    assert!(!guard.is_open() && guard.challenge().unwrap().starts_with("Basic "));
+    for (shown, expected) in [
+        ("node:S3cr3t:", true),
+        ("node:S3cr3t", false),
+        ("nod:eS3cr3t:", false),
+        (":", false),
+    ] {
+        assert_eq!(admits(&guard, &[&basic(shown)]).await, expected, "{shown}");
+    }
+    assert!(!admits(&guard, &[]).await);
+    for files in [[("u", ""), ("p", "p")], [("u", "u"), ("p", "\n")]] {
+        let error = self::guard(yaml, &files).unwrap_err().to_string();
+        assert!(error.contains("it is empty"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_said_lets_everybody_in_and_an_empty_file_nobody() {
     let open = guard("{}", &[]).unwrap();
     assert!(open.is_open() && admits(&open, &[]).await);

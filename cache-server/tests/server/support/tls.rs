@@ -74,6 +74,7 @@ impl Authority {
             certificate_file: directory.join("tls.crt"),
             key_file: directory.join("tls.key"),
             client_certificate_authority_file: mutual.then_some(authority),
+            known_authority_file: None,
             listen: None,
         };
         self.issue("127.0.0.1").write(&tls);

@@ -1,0 +1,79 @@
+//! Which APIs of others the cluster has. They may be installed, or removed, while the operator runs.
+
+use std::collections::BTreeSet;
+
+use kube::Client;
+use kube::api::ApiResource;
+use kube::core::GroupVersionKind;
+
+/// A kind of somebody else's that is used where it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OptionalKind {
+    /// Of the Prometheus operator.
+    ServiceMonitor,
+    /// Of the Prometheus operator.
+    PrometheusRule,
+    /// Of cert-manager.
+    Certificate,
+}
+
+impl OptionalKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [
+        Self::ServiceMonitor,
+        Self::PrometheusRule,
+        Self::Certificate,
+    ];
+
+    /// How the API server calls it.
+    pub fn resource(self) -> ApiResource {
+        let (group, kind, plural) = match self {
+            Self::ServiceMonitor => ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
+            Self::PrometheusRule => ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
+            Self::Certificate => ("cert-manager.io", "Certificate", "certificates"),
+        };
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)
+    }
+}
+
+/// The kinds that exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OptionalApis(BTreeSet<OptionalKind>);
+
+impl OptionalApis {
+    pub fn has(&self, kind: OptionalKind) -> bool {
+        self.0.contains(&kind)
+    }
+
+    /// How the API server calls those that exist.
+    pub fn resources(&self) -> impl Iterator<Item = ApiResource> {
+        self.0.iter().map(|kind| kind.resource())
+    }
+}
+
+impl FromIterator<OptionalKind> for OptionalApis {
+    fn from_iter<I: IntoIterator<Item = OptionalKind>>(kinds: I) -> Self {
+        Self(kinds.into_iter().collect())
+    }
+}
+
+/// Asks the API server which kinds exist.
+pub async fn discover(client: &Client) -> Result<OptionalApis, Box<kube::Error>> {
+    let mut found = OptionalApis::default();
+    let versions: BTreeSet<String> = OptionalKind::ALL
+        .map(|kind| kind.resource().api_version)
+        .into();
+    for version in versions {
+        let list = match client.list_api_group_resources(&version).await {
+            Ok(list) => list,
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            Err(error) => return Err(Box::new(error)),
+        };
+        found.0.extend(OptionalKind::ALL.into_iter().filter(|kind| {
+            let resource = kind.resource();
+            let is_there = list.resources.iter().any(|one| one.name == resource.plural);
+            resource.api_version == version && is_there
+        }));
+    }
+    Ok(found)
+}
