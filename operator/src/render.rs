@@ -4,6 +4,7 @@ mod alerts;
 mod config_map;
 mod mirror;
 pub mod names;
+mod pod;
 mod secrets;
 mod service;
 mod service_monitor;

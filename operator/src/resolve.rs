@@ -32,6 +32,8 @@ pub use upstreams::{CaSecret, SECRETS_DIRECTORY};
 
 /// Where the server's volume is mounted.
 pub const STORE_DIRECTORY: &str = "/var/lib/larder";
+/// Where its two files are mounted.
+pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 /// Port for clients, in the pod.
 pub const DATA_PORT: u16 = 5000;
 /// Port for health, metrics and `/configz`, in the pod.
