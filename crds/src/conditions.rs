@@ -10,6 +10,10 @@ pub const STALLED: &str = "Stalled";
 pub const POLICY_APPLIED: &str = "PolicyApplied";
 /// `False` when monitoring is asked for and its API is not installed.
 pub const MONITORING_READY: &str = "MonitoringReady";
+/// `True` when every volume has the declared size.
+pub const STORAGE_READY: &str = "StorageReady";
+/// Present, and `True`, only while `suspend` is.
+pub const SUSPENDED: &str = "Suspended";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 
@@ -44,6 +48,10 @@ pub enum Reason {
     Disabled,
     /// The rules can be used.
     Accepted,
+    /// The storage class of a volume can't make it larger.
+    NotExpandable,
+    /// `suspend` is true.
+    Suspended,
 }
 
 impl Reason {
@@ -64,6 +72,8 @@ impl Reason {
             Self::ApiMissing => "ApiMissing",
             Self::Disabled => "Disabled",
             Self::Accepted => "Accepted",
+            Self::NotExpandable => "NotExpandable",
+            Self::Suspended => "Suspended",
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::Store;
@@ -64,6 +66,15 @@ pub async fn run(
             scoped::<StatefulSet>(client, namespace.as_deref()),
             managed(),
         )
+        .owns(
+            scoped::<PodDisruptionBudget>(client, namespace.as_deref()),
+            managed(),
+        )
+        .owns(
+            scoped::<NetworkPolicy>(client, namespace.as_deref()),
+            managed(),
+        )
+        .owns(scoped::<Ingress>(client, namespace.as_deref()), managed())
         .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())

@@ -1,18 +1,24 @@
 //! Step 1: reads what the API server has. Decides nothing.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt as _};
 
 use crate::monitoring_api::{self, MonitoringApi};
 use crate::render::names;
+
+pub use claims::{CacheClaim, FoundClass};
 
 /// Why the cluster could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +40,9 @@ pub struct Observed {
     pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
     pub live: Live,
     pub pods: Vec<CachePod>,
-    pub claims: Vec<PartialObjectMeta<PersistentVolumeClaim>>,
+    pub claims: Vec<CacheClaim>,
+    /// The storage classes of claims that have to grow.
+    pub classes: BTreeMap<String, FoundClass>,
     pub monitoring: MonitoringApi,
 }
 
@@ -92,6 +100,8 @@ pub struct CachePod {
     pub running_at: Option<String>,
     pub ready: bool,
     pub deleting: bool,
+    /// When somebody asked for its restart.
+    pub restarted_at: Option<String>,
 }
 
 impl CachePod {
@@ -114,16 +124,20 @@ impl CachePod {
                 .filter(|_| container_runs),
             ready,
             deleting: pod.metadata.deletion_timestamp.is_some(),
+            restarted_at: pod.annotations().get(names::RESTARTED_AT).cloned(),
         }
     }
 }
 
 /// The kinds of children that every cluster has.
-pub fn core_children() -> [ApiResource; 3] {
+pub fn core_children() -> [ApiResource; 6] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<Service>(&()),
         ApiResource::erase::<StatefulSet>(&()),
+        ApiResource::erase::<PodDisruptionBudget>(&()),
+        ApiResource::erase::<NetworkPolicy>(&()),
+        ApiResource::erase::<Ingress>(&()),
     ]
 }
 
@@ -148,8 +162,10 @@ pub async fn observe(
         children(client, namespace, &cache, monitoring),
         mirrors(client, namespace, name),
         pods(client, namespace, name),
-        claims(client, namespace, name),
+        claims::claims(client, namespace, name),
     )?;
+    let size = &cache.spec.storage.volume.size.0;
+    let classes = claims::classes(client, &claims, size).await?;
     Ok(Some(Observed {
         cache,
         policies,
@@ -158,6 +174,7 @@ pub async fn observe(
         live: Live::new(mirrors.into_iter().chain(children)),
         pods,
         claims,
+        classes,
         monitoring,
     }))
 }
@@ -222,7 +239,14 @@ async fn children(
     monitoring: MonitoringApi,
 ) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
     let name = cache.name_any();
-    let [config_map, service, stateful_set] = core_children();
+    let [
+        config_map,
+        service,
+        stateful_set,
+        budget,
+        network_policy,
+        ingress,
+    ] = core_children();
     let mirrors = cache
         .spec
         .mirrors
@@ -234,6 +258,9 @@ async fn children(
         (service.clone(), name.clone()),
         (service, names::pods_service(&name)),
         (stateful_set, name.clone()),
+        (budget, name.clone()),
+        (network_policy, name.clone()),
+        (ingress, name.clone()),
     ];
     let reads =
         children
@@ -282,22 +309,6 @@ async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<CacheP
             format!("the pods of RegistryCache {namespace}/{name}")
         }))?;
     Ok(list.items.iter().map(CachePod::new).collect())
-}
-
-/// Lists the volume claims that the `StatefulSet`'s controller has made, without their specifications.
-async fn claims(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Vec<PartialObjectMeta<PersistentVolumeClaim>>, Error> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let list = api
-        .list_metadata(&cached(&names::selector(name)))
-        .await
-        .map_err(failed(|| {
-            format!("the volume claims of RegistryCache {namespace}/{name}")
-        }))?;
-    Ok(list.items)
 }
 
 /// A list from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.

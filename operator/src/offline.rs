@@ -163,6 +163,7 @@ fn observed(
         live: Live::new([(service, address)]),
         pods: Vec::new(),
         claims: Vec::new(),
+        classes: BTreeMap::new(),
         monitoring,
     }
 }

@@ -4,7 +4,10 @@
 //! there is none, nothing is rendered.
 
 mod capacity;
+mod growth;
 mod last_good;
+mod network;
+mod pods;
 mod policies;
 mod problem;
 mod secrets;
@@ -14,7 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crds::policy::{self, Policy};
-use crds::registry_cache::{ImageSpec, MonitoringSpec, RegistryCache, ServiceSpec, VolumeSpec};
+use crds::registry_cache::{
+    ExposureSpec, ImageSpec, MonitoringSpec, NetworkPolicySpec, RegistryCache, ServiceSpec,
+    VolumeSpec,
+};
 use crds::static_config::{LogFormat, StaticConfig};
 use crds::values::{Endpoint, RegistryHost};
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
@@ -22,9 +28,11 @@ use kube::ResourceExt as _;
 
 use crate::monitoring_api::MonitoringApi;
 use crate::observe::Observed;
-use crate::render::names::Owner;
+use crate::render::names::{self, Owner};
 use upstreams::Upstreams;
 
+pub use growth::{Growth, SmallClaim, Stuck, Waiting};
+pub use pods::{CONTAINER, Pods};
 pub use policies::{RuleProblem, freshness, rules};
 pub use problem::{Problem, sentence};
 pub use secrets::{MountedSecret, Purpose};
@@ -44,6 +52,8 @@ pub const ADMIN_PORT: u16 = 5001;
 pub struct Settings {
     pub cache_server_image: String,
     pub cache_server_pull_policy: Option<String>,
+    /// Where the operator's own pods are; `None`: it does not run in the cluster.
+    pub namespace: Option<String>,
 }
 
 /// Why nothing can be rendered: what people have to mend, all of it.
@@ -73,6 +83,15 @@ pub struct ResolvedCache {
     pub(crate) mirrors: Vec<Mirror>,
     pub(crate) monitoring: MonitoringSpec,
     pub(crate) monitoring_api: MonitoringApi,
+    pub(crate) pods: Pods,
+    pub(crate) growth: Growth,
+    /// Size that the `StatefulSet` must ask for now, which is not the declared one while volumes grow.
+    pub(crate) claim_size: String,
+    pub(crate) network_policy: Option<NetworkPolicySpec>,
+    /// TCP ports of the upstreams.
+    pub(crate) upstream_ports: BTreeSet<u16>,
+    pub(crate) operator_namespace: Option<String>,
+    pub(crate) exposure: ExposureSpec,
 }
 
 /// The policy that is in force.
@@ -99,6 +118,9 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let owner = owner(&observed.cache);
     let upstreams =
         upstreams::upstreams(spec, &observed.secrets).map_err(|problems| Error { problems })?;
+    let restarted_at = restarted_at(observed, &owner);
+    let pods =
+        pods::pods(spec, &owner.name, restarted_at).map_err(|problems| Error { problems })?;
     let static_config = static_config();
     let endpoint = observed
         .live
@@ -121,6 +143,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
             None => return Err(Error { problems }),
         },
     };
+    let size = &spec.storage.volume.size.0;
     Ok(ResolvedCache {
         replicas: spec.replicas,
         volume: spec.storage.volume.clone(),
@@ -140,8 +163,25 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         mirrors,
         monitoring: spec.monitoring.clone(),
         monitoring_api: observed.monitoring,
+        pods,
+        growth: growth::next(observed, &owner, size),
+        claim_size: growth::template_size(observed, &owner, size),
+        network_policy: spec.network_policy.clone(),
+        upstream_ports: network::ports(&upstreams.checked),
+        operator_namespace: settings.namespace.clone(),
+        exposure: spec.exposure.clone(),
         owner,
     })
+}
+
+/// When a restart of the pods was asked for: by the live `StatefulSet`, or while there is none, by its pods. To forget it would restart them.
+fn restarted_at(observed: &Observed, owner: &Owner) -> Option<String> {
+    if let Some(set) = observed.live.get("StatefulSet", &owner.name) {
+        let annotations = set.data.pointer("/spec/template/metadata/annotations")?;
+        return Some(annotations.get(names::RESTARTED_AT)?.as_str()?.to_owned());
+    }
+    let pods = observed.pods.iter();
+    pods.filter_map(|pod| pod.restarted_at.clone()).max()
 }
 
 /// Who the children of a cache belong to.
@@ -175,7 +215,8 @@ fn declared(
         });
         policy::Freshness::default()
     });
-    let capacity = capacity::capacity(spec).unwrap_or_else(|more| {
+    let room = |declared| growth::room(observed, owner, declared);
+    let capacity = capacity::capacity(spec, room).unwrap_or_else(|more| {
         problems.extend(more);
         policy::Capacity::default()
     });

@@ -42,6 +42,7 @@ pub enum Error {
 pub async fn run(arguments: RunArguments) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new().map_err(|source| Error::Metrics { source })?);
     let (config, in_cluster) = configuration().await?;
+    let own_namespace = in_cluster.then(|| config.default_namespace.clone());
     let client = client(config, &metrics)?;
     let access = match arguments.pod_access {
         args::PodAccess::Auto if in_cluster => PodAccess::Direct,
@@ -53,6 +54,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
         cache_server_pull_policy: arguments
             .cache_server_pull_policy
             .map(|policy| policy.as_str().to_owned()),
+        namespace: own_namespace,
     };
     // Known before the first reconcile, or the first status would say that it is missing.
     let known = monitoring_api::discover(&client)

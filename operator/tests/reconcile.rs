@@ -4,108 +4,13 @@
 
 #[path = "support/api_server.rs"]
 mod api_server;
+#[path = "support/cluster_test.rs"]
+mod cluster_test;
+#[path = "reconcile/lifecycle.rs"]
+mod lifecycle;
 
-use std::sync::Arc;
-
-use api_server::ApiServer;
-use operator::confirm::PodAccess;
-use operator::context::Context;
-use operator::metrics::Metrics;
-use operator::monitoring_api::MonitoringApi;
-use operator::reconcile::reconcile;
-use operator::resolve::Settings;
-use serde_json::{Value, json};
-use tokio::sync::watch;
-
-const CACHE: &str = "/apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache";
-const POLICY: &str = "/apis/larder.dev/v1alpha1/namespaces/team-a/cachepolicies/ours";
-
-struct Test {
-    server: ApiServer,
-    context: Context,
-    _monitoring: watch::Sender<MonitoringApi>,
-}
-
-impl Test {
-    /// A cache with two replicas that has come to rest.
-    async fn settled() -> Self {
-        let (server, client) = ApiServer::start().await;
-        let (sender, monitoring) = watch::channel(MonitoringApi::default());
-        let context = Context::new(
-            client.clone(),
-            Settings {
-                cache_server_image: "larder/cache-server:0.1.0".to_owned(),
-                cache_server_pull_policy: None,
-            },
-            PodAccess::Proxy(client),
-            Arc::new(Metrics::new().unwrap()),
-            monitoring,
-        );
-        let test = Self {
-            server,
-            context,
-            _monitoring: sender,
-        };
-        test.server.with(|cluster| {
-            cluster.put(
-                CACHE,
-                json!({
-                    "apiVersion": "larder.dev/v1alpha1", "kind": "RegistryCache",
-                    "metadata": {"name": "cache", "namespace": "team-a", "generation": 1},
-                    "spec": {
-                        "upstreams": [{"host": "docker.io"}], "policyRefs": [{"name": "ours"}],
-                        "replicas": 2, "storage": {"volume": {"size": "1024Mi"}},
-                    },
-                }),
-            );
-            cluster.put(POLICY, policy("library/*"));
-        });
-        test.reconcile().await.unwrap();
-        test.server.with(|cluster| {
-            cluster.start_pod("cache", "cache-0");
-            cluster.start_pod("cache", "cache-1");
-        });
-        // The first had no address of the Service yet, the second writes the mirror and the good news.
-        test.reconcile().await.unwrap();
-        test.server.with(api_server::Cluster::take_writes);
-        test
-    }
-
-    async fn reconcile(&self) -> Result<std::time::Duration, operator::reconcile::Error> {
-        Box::pin(reconcile(&self.context, "team-a", "cache")).await
-    }
-
-    fn status(&self) -> Value {
-        self.server
-            .with(|cluster| cluster.objects[CACHE]["status"].clone())
-    }
-
-    fn condition(&self, type_: &str) -> String {
-        let status = self.status();
-        let hash = status["policy"]["desiredHash"].as_str().unwrap_or("none");
-        let conditions = status["conditions"].as_array().unwrap();
-        conditions
-            .iter()
-            .find(|condition| condition["type"] == type_)
-            .map_or("absent".to_owned(), |condition| {
-                let text = |key: &str| condition[key].as_str().unwrap().to_owned();
-                let message = text("message").replace(&hash[..hash.len().min(12)], "HASH");
-                format!("{} {}: {message}", text("status"), text("reason"))
-            })
-    }
-
-    fn take_writes(&self) -> Vec<String> {
-        self.server.with(api_server::Cluster::take_writes)
-    }
-}
-
-fn policy(glob: &str) -> Value {
-    json!({
-        "apiVersion": "larder.dev/v1alpha1", "kind": "CachePolicy",
-        "metadata": {"name": "ours", "namespace": "team-a", "generation": 1},
-        "spec": {"rules": [{"action": "Cache", "match": {"repositories": [glob]}}]},
-    })
-}
+use cluster_test::{CACHE, POLICY, Test, policy};
+use serde_json::json;
 
 #[tokio::test]
 async fn a_cache_at_rest_is_ready_and_nothing_is_written() {

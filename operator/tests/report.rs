@@ -45,8 +45,7 @@ fn applied(ready: i32, updated: i32) -> Applied {
             "cache-mirror-nodes".to_owned(),
             "cache-mirror-edge".to_owned(),
         ],
-        failures: Vec::new(),
-        optional_failures: Vec::new(),
+        ..Applied::default()
     }
 }
 
@@ -211,7 +210,8 @@ fn times_change_only_when_a_condition_turns() {
             ("Ready", 300),
             ("Reconciling", 300),
             ("PolicyApplied", 100),
-            ("MonitoringReady", 100)
+            ("MonitoringReady", 100),
+            ("StorageReady", 100)
         ]
     );
 }
@@ -240,6 +240,7 @@ fn a_failure_keeps_what_was_known() {
     Reconciling=True Failed: the API server is away
     PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy ab55fd4573f3.
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
+    StorageReady=True Succeeded: Each volume has the declared size of 50Gi.
     ");
 }
 

@@ -1,6 +1,7 @@
 //! The pods of the `StatefulSet`. A change of anything here restarts them.
 
 mod container;
+mod patch;
 
 use std::collections::BTreeMap;
 
@@ -18,18 +19,22 @@ use crate::resolve::ResolvedCache;
 const USER: i64 = 65_532;
 
 pub(super) fn template(cache: &ResolvedCache) -> PodTemplateSpec {
-    PodTemplateSpec {
+    // Never the policy's hash: an edit of it must not roll the pods.
+    let mut annotations =
+        BTreeMap::from([(names::STATIC_HASH.to_owned(), cache.static_config.hash())]);
+    if let Some(time) = &cache.pods.restarted_at {
+        annotations.insert(names::RESTARTED_AT.to_owned(), time.clone());
+    }
+    let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(names::labels(&cache.owner.name, Component::CacheServer)),
-            // Never the policy's hash: an edit of it must not roll the pods.
-            annotations: Some(BTreeMap::from([(
-                names::STATIC_HASH.to_owned(),
-                cache.static_config.hash(),
-            )])),
+            annotations: Some(annotations),
             ..ObjectMeta::default()
         }),
         spec: Some(pod(cache)),
-    }
+    };
+    patch::add(&mut template, &cache.pods);
+    template
 }
 
 fn pod(cache: &ResolvedCache) -> PodSpec {
@@ -53,11 +58,10 @@ fn pod(cache: &ResolvedCache) -> PodSpec {
         termination_grace_period_seconds: Some(drain.saturating_add(15)),
         node_selector: Some(cache.node_selector.clone()).filter(|map| !map.is_empty()),
         tolerations: Some(cache.tolerations.clone()).filter(|list| !list.is_empty()),
-        topology_spread_constraints: Some(
-            ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-                .map(|key| spread(cache, key))
-                .into(),
-        ),
+        affinity: cache.pods.affinity.clone(),
+        topology_spread_constraints: Some(spread(cache)),
+        priority_class_name: cache.pods.priority_class.clone(),
+        image_pull_secrets: Some(cache.pods.pull_secrets.clone()).filter(|list| !list.is_empty()),
         containers: vec![container::container(cache)],
         volumes: Some(
             std::iter::once(Volume {
@@ -75,16 +79,29 @@ fn pod(cache: &ResolvedCache) -> PodSpec {
     }
 }
 
-/// Apart if possible, together if not.
-fn spread(cache: &ResolvedCache, key: &str) -> TopologySpreadConstraint {
-    TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: key.to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(LabelSelector {
-            match_labels: Some(names::pod_labels(&cache.owner.name)),
-            ..LabelSelector::default()
-        }),
-        ..TopologySpreadConstraint::default()
+/// What is declared, about the cache's own pods unless it is said otherwise; or apart if possible, together if not.
+fn spread(cache: &ResolvedCache) -> Vec<TopologySpreadConstraint> {
+    let own_pods = || LabelSelector {
+        match_labels: Some(names::pod_labels(&cache.owner.name)),
+        ..LabelSelector::default()
+    };
+    match &cache.pods.spread {
+        Some(declared) => declared
+            .iter()
+            .cloned()
+            .map(|mut one| {
+                one.label_selector.get_or_insert_with(own_pods);
+                one
+            })
+            .collect(),
+        None => ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+            .map(|key| TopologySpreadConstraint {
+                max_skew: 1,
+                topology_key: key.to_owned(),
+                when_unsatisfiable: "ScheduleAnyway".to_owned(),
+                label_selector: Some(own_pods()),
+                ..TopologySpreadConstraint::default()
+            })
+            .into(),
     }
 }

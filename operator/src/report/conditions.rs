@@ -1,6 +1,8 @@
 //! A list of conditions whose times change only when the conditions do. Pure.
 
-use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED};
+use crds::conditions::{
+    MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED, STORAGE_READY, SUSPENDED,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::messages::truncate;
@@ -8,12 +10,14 @@ use super::messages::truncate;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Order in the status.
-const ORDER: [&str; 5] = [
+const ORDER: [&str; 7] = [
     READY,
     RECONCILING,
     STALLED,
+    SUSPENDED,
     POLICY_APPLIED,
     MONITORING_READY,
+    STORAGE_READY,
 ];
 const MAXIMUM_MESSAGE: usize = 2_048;
 

@@ -31,6 +31,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         cache_server_image: "larder/cache-server:0.1.0".to_owned(),
         cache_server_pull_policy: None,
+        namespace: Some("larder-system".to_owned()),
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn observed(path: &Path) -> Observed {
         live: Live::new(service),
         pods: Vec::new(),
         claims: Vec::new(),
+        classes: BTreeMap::new(),
         monitoring: MonitoringApi {
             service_monitor: cluster.monitoring,
             prometheus_rule: cluster.monitoring,

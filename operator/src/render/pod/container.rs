@@ -11,7 +11,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::secrets;
 use super::super::service::{ADMIN, DATA};
-use crate::resolve::{ADMIN_PORT, CONFIG_DIRECTORY, DATA_PORT, ResolvedCache, STORE_DIRECTORY};
+use crate::resolve::{
+    ADMIN_PORT, CONFIG_DIRECTORY, CONTAINER, DATA_PORT, ResolvedCache, STORE_DIRECTORY,
+};
 
 pub(super) fn container(cache: &ResolvedCache) -> Container {
     let port = |name: &str, port: u16| ContainerPort {
@@ -37,7 +39,7 @@ pub(super) fn container(cache: &ResolvedCache) -> Container {
             .map(|(name, path)| mount(name, path, true)),
     );
     Container {
-        name: "cache-server".to_owned(),
+        name: CONTAINER.to_owned(),
         image: Some(cache.image.reference.clone()),
         image_pull_policy: cache.image.pull_policy.clone(),
         args: Some(
