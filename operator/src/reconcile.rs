@@ -133,8 +133,8 @@ async fn bring_in_line(
     .map_err(failed)?;
     applied.rollout = rollout;
     let on_delete = cache.volume.on_delete;
-    let owned = apply::claims::own(client, owner, on_delete, &observed.claims).await;
-    applied.failures.extend(owned.err());
+    let claimed = apply::claims::own(client, owner, on_delete, &observed.claims).await;
+    applied.failures.extend(claimed.err());
     let size = &cache.volume.size.0;
     let grown = apply::grow::carry_out(client, owner, &cache.growth, size).await;
     applied.failures.extend(grown.err());

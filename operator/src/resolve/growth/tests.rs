@@ -96,16 +96,10 @@ fn waiting() -> Growth {
     })
 }
 
-fn old() -> Option<Value> {
-    Some(set("1Gi", false))
-}
-
-fn new() -> Option<Value> {
-    Some(set("2Gi", false))
-}
-
 #[test]
 fn claims_come_first_and_then_the_set() {
+    let old = || Some(set("1Gi", false));
+    let new = || Some(set("2Gi", false));
     let can = || Some(FoundClass::Expandable);
     let other = || claim(1, "2Gi", Some("1Gi"));
     let replace = || Growth::Replace {
@@ -148,6 +142,7 @@ fn claims_come_first_and_then_the_set() {
 
 #[test]
 fn what_is_as_declared_is_left_alone() {
+    let new = || Some(set("2Gi", false));
     let same = Some(set("2048Mi", false));
     let large = claim(0, "5Gi", Some("5Gi"));
     let unused = claim(7, "2Gi", Some("1Gi"));
@@ -172,6 +167,7 @@ fn what_is_as_declared_is_left_alone() {
 
 #[test]
 fn the_class_decides_where_it_can_be_read() {
+    let old = || Some(set("1Gi", false));
     let class = || "fast".to_owned();
     for (found, expected) in [
         (FoundClass::Unreadable, to_raise(false)),
