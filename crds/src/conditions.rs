@@ -12,6 +12,10 @@ pub const POLICY_APPLIED: &str = "PolicyApplied";
 pub const MONITORING_READY: &str = "MonitoringReady";
 /// Present, and `True`, only while something is declared that people regret later. Nothing is refused for it.
 pub const RISKY: &str = "Risky";
+/// `True` when every volume has the declared size.
+pub const STORAGE_READY: &str = "StorageReady";
+/// Present, and `True`, only while `suspend` is.
+pub const SUSPENDED: &str = "Suspended";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 
@@ -50,6 +54,10 @@ pub enum Reason {
     CertificatePending,
     /// What is declared is allowed, and unwise.
     RiskyChoice,
+    /// The storage class of a volume can't make it larger.
+    NotExpandable,
+    /// `suspend` is true.
+    Suspended,
 }
 
 impl Reason {
@@ -72,6 +80,8 @@ impl Reason {
             Self::Accepted => "Accepted",
             Self::CertificatePending => "CertificatePending",
             Self::RiskyChoice => "RiskyChoice",
+            Self::NotExpandable => "NotExpandable",
+            Self::Suspended => "Suspended",
         }
     }
 }

@@ -3,14 +3,19 @@
 mod access;
 mod capacity;
 mod identity;
+mod exposure;
 mod monitoring;
+mod network_policy;
 mod placement;
 mod server;
+mod pods;
 mod status;
 mod tls;
 mod upstream;
 
-use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{
+    Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint,
+};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,13 +28,17 @@ pub use access::{
 };
 pub use capacity::CapacitySpec;
 pub use identity::{IdentityProvider, IdentitySpec};
+pub use exposure::{ExposureSpec, IngressSpec};
 pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
+pub use network_policy::{EgressSpec, NetworkPolicySpec};
 pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
 };
 pub use server::{ConnectionsSpec, ServiceAccountSpec, TracingSpec};
 pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
 pub use tls::{IssuerRef, TlsSpec};
+pub use pods::{PodMetadata, PodTemplatePatch};
+pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus};
 pub use upstream::{
     ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
     UpstreamSpec,
@@ -137,6 +146,34 @@ pub struct RegistryCacheSpec {
     /// The pods' service account. Default: the namespace's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountSpec>,
+    /// Which nodes and which neighbours the cache servers want.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// How the cache servers are spread. Default: over nodes and over zones, as far as possible. A constraint without `labelSelector` is about this cache's pods; an empty list spreads nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
+    /// Priority class of the cache servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+    /// Secrets of the same namespace with which nodes pull the cache server's own image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub image_pull_secrets: Vec<SecretRef>,
+    /// Further containers, volumes, variables, labels and the like. A change restarts the cache servers, as a change of the fields above does.
+    #[serde(default)]
+    pub pod_template: PodTemplatePatch,
+    /// Who may reach the cache servers, and whom they may. Default: no `NetworkPolicy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicySpec>,
+    /// How the cache is reached beyond its Service.
+    #[serde(default)]
+    pub exposure: ExposureSpec,
+    /// While true, the operator changes nothing for this cache, and goes on to tell how it is. The cache itself runs on.
+    #[serde(default)]
+    pub suspend: bool,
 }
 
 fn replicas() -> i32 {

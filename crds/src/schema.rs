@@ -1,5 +1,7 @@
 //! The definitions as the API server gets them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSON, JSONSchemaPropsOrArray,
 };
@@ -17,7 +19,7 @@ pub fn definitions() -> [(&'static str, CustomResourceDefinition); 2] {
     [
         (
             "registrycaches.yaml",
-            with_status_default(RegistryCache::crd()),
+            without_explanations(with_status_default(RegistryCache::crd())),
         ),
         (
             "cachepolicies.yaml",
@@ -40,6 +42,40 @@ fn with_status_default(mut definition: CustomResourceDefinition) -> CustomResour
         }
     }
     definition
+}
+
+/// Large types of Kubernetes' own, whose reference explains them: with that, the definition would come near to the size that can be applied.
+const EXPLAINED_ELSEWHERE: [&str; 3] = ["affinity", "topologySpreadConstraints", "networkPolicy"];
+
+fn without_explanations(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut definition.spec.versions {
+        let properties = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+            .and_then(|s| s.properties.as_mut());
+        let spec = properties.and_then(|p| p.get_mut("spec")?.properties.as_mut());
+        for (name, property) in spec.into_iter().flatten() {
+            if EXPLAINED_ELSEWHERE.contains(&name.as_str()) {
+                silence(property, name != "networkPolicy");
+            }
+        }
+    }
+    definition
+}
+
+/// Takes descriptions away below `schema`; `foreign`: whether its fields are Kubernetes' own, and not only what is in lists of it.
+fn silence(schema: &mut SchemaProperties, foreign: bool) {
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        items.description = None;
+        silence(items, true);
+    }
+    for property in schema.properties.iter_mut().flat_map(BTreeMap::values_mut) {
+        if foreign {
+            property.description = None;
+        }
+        silence(property, foreign);
+    }
 }
 
 /// The schema of a list's entries, if it is one for all.

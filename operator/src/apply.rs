@@ -2,6 +2,8 @@
 
 pub mod claims;
 pub mod difference;
+pub mod grow;
+pub mod plan;
 
 use std::collections::BTreeSet;
 
@@ -49,6 +51,17 @@ pub enum Error {
         name: String,
         source: Box<kube::Error>,
     },
+    #[error(
+        "failed to make the volume of PersistentVolumeClaim {namespace}/{name} larger, of StorageClass {class}{hint}"
+    )]
+    Grow {
+        namespace: String,
+        name: String,
+        class: String,
+        /// Empty, or a subordinate clause.
+        hint: &'static str,
+        source: Box<kube::Error>,
+    },
     #[error("failed to render")]
     Render { source: crate::render::Error },
     #[error("failed to read the StatefulSet that the API server returned")]
@@ -56,7 +69,7 @@ pub enum Error {
 }
 
 /// The cluster has what was rendered, but for the failures that are listed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Applied {
     /// `None`: it is among the failures.
     pub stateful_set: Option<StatefulSet>,
@@ -68,6 +81,10 @@ pub struct Applied {
     pub failures: Vec<Error>,
     /// Failures of objects without which the cache serves.
     pub optional_failures: Vec<Error>,
+    /// The restart of the pods that this began.
+    pub rollout: Option<plan::Plan>,
+    /// Nothing was changed, because the cache is suspended: objects that are not as declared.
+    pub suspended: Option<Vec<String>>,
 }
 
 /// Applies.
@@ -83,13 +100,10 @@ pub async fn apply(
         owner,
         live,
     };
-    let mirrors = rendered.mirrors.iter().map(ResourceExt::name_any);
     let mut applied = Applied {
-        stateful_set: None,
         policy_changed: policy_changed(&rendered, live),
-        mirrors: mirrors.collect(),
-        failures: Vec::new(),
-        optional_failures: Vec::new(),
+        mirrors: mirror_names(&rendered),
+        ..Applied::default()
     };
     let manifests = rendered
         .into_apply_order()
@@ -102,10 +116,7 @@ pub async fn apply(
         match step.ensure(&manifest).await {
             Ok(object) => {
                 if manifest.resource.kind == "StatefulSet" {
-                    let stateful_set = serde_json::to_value(&object)
-                        .and_then(serde_json::from_value)
-                        .map_err(|source| Error::StatefulSet { source })?;
-                    applied.stateful_set = Some(stateful_set);
+                    applied.stateful_set = Some(stateful_set(&object)?);
                 }
             }
             // Without the files that they mount, nothing else makes sense.
@@ -116,8 +127,37 @@ pub async fn apply(
     }
     let resources = core_children().into_iter().chain(apis.resources());
     for resource in resources {
-        step.prune(&resource, &wanted).await?;
+        step.prune(&resource, &wanted, &mut applied.failures).await;
     }
+    Ok(applied)
+}
+
+/// Changes nothing, and tells how what is live differs from what was rendered.
+pub fn compare(owner: &Owner, live: &Live, rendered: Rendered) -> Result<Applied, Error> {
+    let mut applied = Applied {
+        mirrors: mirror_names(&rendered),
+        ..Applied::default()
+    };
+    if let Some(object) = live.get("StatefulSet", &owner.name) {
+        applied.stateful_set = Some(stateful_set(object)?);
+    }
+    let manifests = rendered
+        .into_apply_order()
+        .map_err(|source| Error::Render { source })?;
+    let differs = |manifest: &&Manifest| {
+        let object = live.get(&manifest.resource.kind, &manifest.name);
+        object.is_none_or(|object| difference(manifest, object).is_some())
+    };
+    let to_write = manifests.iter().filter(differs);
+    let to_write = to_write.map(|one| format!("{} {}", one.resource.kind, one.name));
+    let to_remove = live.iter().filter(|(kind, object)| {
+        let name = object.name_any();
+        let wanted = |one: &Manifest| one.resource.kind == *kind && one.name == name;
+        is_ours(owner, kind, object) && !manifests.iter().any(wanted)
+    });
+    let to_remove =
+        to_remove.map(|(kind, one)| format!("{kind} {} (to be removed)", one.name_any()));
+    applied.suspended = Some(to_write.chain(to_remove).collect());
     Ok(applied)
 }
 
@@ -140,6 +180,14 @@ pub async fn before_certificate(
         step.ensure(&manifest).await?;
     }
     Ok(())
+fn mirror_names(rendered: &Rendered) -> Vec<String> {
+    rendered.mirrors.iter().map(ResourceExt::name_any).collect()
+}
+
+fn stateful_set(object: &DynamicObject) -> Result<StatefulSet, Error> {
+    serde_json::to_value(object)
+        .and_then(serde_json::from_value)
+        .map_err(|source| Error::StatefulSet { source })
 }
 
 fn policy_changed(rendered: &Rendered, live: &Live) -> bool {
@@ -169,7 +217,11 @@ impl Step<'_> {
         let (namespace, name) = (&self.owner.namespace, &manifest.name);
         let live = self.live.get(kind, name).cloned();
         if let Some(live) = live {
-            self.check_owner(kind, &live)?;
+            check_owner(self.owner, kind, &live)?;
+            // What is on its way out can't be kept; it is made anew when it is gone.
+            if live.metadata.deletion_timestamp.is_some() {
+                return Ok(live);
+            }
             let Some(difference) = difference(manifest, &live) else {
                 return Ok(live);
             };
@@ -238,47 +290,19 @@ impl Step<'_> {
         }
     }
 
-    fn check_owner(&self, kind: &str, live: &DynamicObject) -> Result<(), Error> {
-        let controller = live
-            .owner_references()
-            .iter()
-            .find(|reference| reference.controller == Some(true));
-        let (kind, namespace, name) = (
-            kind.to_owned(),
-            self.owner.namespace.clone(),
-            live.name_any(),
-        );
-        match controller {
-            Some(reference) if reference.uid == self.owner.uid => Ok(()),
-            Some(reference)
-                if reference.kind == "RegistryCache" && reference.name == self.owner.name =>
-            {
-                Err(Error::Leftover {
-                    kind,
-                    namespace,
-                    name,
-                })
-            }
-            Some(_) | None => Err(Error::NotOwned {
-                kind,
-                namespace,
-                name,
-            }),
-        }
-    }
-
     /// Deletes our objects of a kind that are not wanted.
     async fn prune(
         &self,
         resource: &ApiResource,
         wanted: &BTreeSet<(String, String)>,
-    ) -> Result<(), Error> {
+        failures: &mut Vec<Error>,
+    ) {
         for (kind, object) in self.live.iter() {
             let name = object.name_any();
             if kind != resource.kind
                 || wanted.contains(&(kind.to_owned(), name.clone()))
                 || object.metadata.deletion_timestamp.is_some()
-                || self.check_owner(kind, object).is_err()
+                || !is_ours(self.owner, kind, object)
             {
                 continue;
             }
@@ -294,7 +318,7 @@ impl Step<'_> {
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
                 Err(source) => {
-                    return Err(Error::Prune {
+                    failures.push(Error::Prune {
                         kind: kind.to_owned(),
                         namespace: self.owner.namespace.clone(),
                         name,
@@ -303,8 +327,38 @@ impl Step<'_> {
                 }
             }
         }
-        Ok(())
     }
+}
+
+/// Whether the live object is the cache's.
+fn check_owner(owner: &Owner, kind: &str, live: &DynamicObject) -> Result<(), Error> {
+    let controller = live
+        .owner_references()
+        .iter()
+        .find(|reference| reference.controller == Some(true));
+    let (kind, namespace, name) = (kind.to_owned(), owner.namespace.clone(), live.name_any());
+    match controller {
+        Some(reference) if reference.uid == owner.uid => Ok(()),
+        Some(reference) if reference.kind == "RegistryCache" && reference.name == owner.name => {
+            Err(Error::Leftover {
+                kind,
+                namespace,
+                name,
+            })
+        }
+        Some(_) | None => Err(Error::NotOwned {
+            kind,
+            namespace,
+            name,
+        }),
+    }
+}
+
+/// Whether it is the cache's, and was made by an operator.
+fn is_ours(owner: &Owner, kind: &str, live: &DynamicObject) -> bool {
+    let (label, value) = names::MANAGED_BY;
+    let managed = live.labels().get(label).is_some_and(|found| found == value);
+    managed && check_owner(owner, kind, live).is_ok()
 }
 
 /// Why the object must be written; `None`: it need not be.

@@ -36,6 +36,9 @@ pub struct RenderArguments {
     /// Leave out scraping and alerts, as for a cluster without the Prometheus operator's API.
     #[arg(long)]
     pub without_monitoring: bool,
+    /// Namespace of the operator, which a `NetworkPolicy` lets in.
+    #[arg(long, default_value = "larder-system")]
+    pub operator_namespace: String,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -91,6 +91,8 @@ pub struct Target<'a> {
     pub just_changed: bool,
     /// Whether the pods have disagreed for so long that waiting for them here only keeps a worker busy.
     pub overdue: bool,
+    /// Whether the pods are only asked, once, and not made to do anything.
+    pub only_ask: bool,
 }
 
 /// Asks, bumps and asks again until all pods that run agree, or the budget is used up.
@@ -115,7 +117,7 @@ pub async fn confirm(client: &Client, access: &PodAccess, target: Target<'_>) ->
             })
             .map(|pod| pod.name.clone())
             .collect();
-        if behind.is_empty() {
+        if behind.is_empty() || target.only_ask {
             return pods;
         }
         let differs = |pod: &PodPolicy| matches!(pod.state, PodState::Differs { .. });

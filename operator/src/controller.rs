@@ -8,6 +8,9 @@ use crds::registry_cache::RegistryCache;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::ApiResource;
 use kube::runtime::controller::{Action, Config};
@@ -94,6 +97,15 @@ pub async fn run(
             scoped::<StatefulSet>(client, namespace.as_deref()),
             managed(),
         )
+        .owns(
+            scoped::<PodDisruptionBudget>(client, namespace.as_deref()),
+            managed(),
+        )
+        .owns(
+            scoped::<NetworkPolicy>(client, namespace.as_deref()),
+            managed(),
+        )
+        .owns(scoped::<Ingress>(client, namespace.as_deref()), managed())
         .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())

@@ -64,6 +64,7 @@ fn print_objects(arguments: &RenderArguments) -> anyhow::Result<()> {
     let settings = Settings {
         cache_server_image: arguments.cache_server_image.clone(),
         cache_server_pull_policy: None,
+        namespace: Some(arguments.operator_namespace.clone()),
     };
     let monitoring = [OptionalKind::ServiceMonitor, OptionalKind::PrometheusRule];
     let without = |kind: &OptionalKind| arguments.without_monitoring && monitoring.contains(kind);

@@ -1,6 +1,8 @@
 //! Step 1: reads what the API server has. Decides nothing.
 
 use std::borrow::Cow;
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -14,13 +16,18 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::optional_apis::OptionalApis;
 use crate::render::names;
+
+pub use claims::{CacheClaim, FoundClass};
 
 /// Why the cluster could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +56,10 @@ pub struct Observed {
     pub authorities: Option<String>,
     /// When all this was read, in seconds since 1970.
     pub time: i64,
+    pub claims: Vec<CacheClaim>,
+    /// The storage classes of claims that have to grow.
+    pub classes: BTreeMap<String, FoundClass>,
+    pub monitoring: MonitoringApi,
 }
 
 /// Keys of Secrets; `None`: there is no such Secret.
@@ -122,6 +133,8 @@ pub struct CachePod {
     pub running_at: Option<String>,
     pub ready: bool,
     pub deleting: bool,
+    /// When somebody asked for its restart.
+    pub restarted_at: Option<String>,
 }
 
 impl CachePod {
@@ -144,17 +157,22 @@ impl CachePod {
                 .filter(|_| container_runs),
             ready,
             deleting: pod.metadata.deletion_timestamp.is_some(),
+            restarted_at: pod.annotations().get(names::RESTARTED_AT).cloned(),
         }
     }
 }
 
 /// The kinds of children that every cluster has.
 pub fn core_children() -> [ApiResource; 4] {
+pub fn core_children() -> [ApiResource; 6] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<Service>(&()),
         ApiResource::erase::<StatefulSet>(&()),
         ApiResource::erase::<ServiceAccount>(&()),
+        ApiResource::erase::<PodDisruptionBudget>(&()),
+        ApiResource::erase::<NetworkPolicy>(&()),
+        ApiResource::erase::<Ingress>(&()),
     ]
 }
 
@@ -187,8 +205,10 @@ pub async fn observe(
         children(client, namespace, &cache, &apis),
         mirrors(client, namespace, name),
         pods(client, namespace, name),
-        claims(client, namespace, name),
+        claims::claims(client, namespace, name),
     )?;
+    let size = &cache.spec.storage.volume.size.0;
+    let classes = claims::classes(client, &claims, size).await?;
     Ok(Some(Observed {
         cache,
         policies,
@@ -200,6 +220,8 @@ pub async fn observe(
         apis,
         authorities,
         time: Timestamp::now().as_second(),
+        classes,
+        monitoring,
     }))
 }
 
@@ -321,6 +343,14 @@ async fn children(
 ) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
     let name = cache.name_any();
     let [config_map, service, stateful_set, service_account] = core_children();
+    let [
+        config_map,
+        service,
+        stateful_set,
+        budget,
+        network_policy,
+        ingress,
+    ] = core_children();
     let mirrors = cache
         .spec
         .mirrors
@@ -334,6 +364,9 @@ async fn children(
         (service, names::pods_service(&name)),
         (stateful_set, name.clone()),
         (service_account, name.clone()),
+        (budget, name.clone()),
+        (network_policy, name.clone()),
+        (ingress, name.clone()),
     ];
     let reads =
         children
@@ -400,6 +433,7 @@ async fn claims(
 }
 
 /// A list of what watches have shown, or from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.
+/// A list from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.
 fn cached(selector: &str) -> ListParams {
     ListParams::default().labels(selector).match_any()
 }

@@ -172,6 +172,8 @@ fn observed(
         apis: apis.clone(),
         authorities: None,
         time: 0,
+        classes: BTreeMap::new(),
+        monitoring,
     }
 }
 

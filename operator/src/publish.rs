@@ -1,6 +1,9 @@
 //! The second half of step 5: writes the status if it changed, and an event if a condition turned.
 
 use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, RISKY, Reason, STALLED};
+use crds::conditions::{
+    MONITORING_READY, POLICY_APPLIED, READY, Reason, STALLED, STORAGE_READY, SUSPENDED,
+};
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,7 +12,8 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource as _};
 use serde_json::json;
 
-use crate::report::{Condition, Conditions, State, chain, truncate};
+use crate::apply::plan::Plan;
+use crate::report::{Condition, Conditions, State, chain, restarts, truncate};
 
 const STATUS_MANAGER: &str = "larder.dev/operator-status";
 /// The API server refuses longer notes.
@@ -77,20 +81,39 @@ pub async fn publish(
             });
         }
     }
-    let reference = ObjectReference {
-        api_version: Some(RegistryCache::api_version(&()).into_owned()),
-        kind: Some(RegistryCache::kind(&()).into_owned()),
-        namespace: metadata.namespace.clone(),
-        name: metadata.name.clone(),
-        uid: metadata.uid.clone(),
-        ..ObjectReference::default()
-    };
+    let reference = reference(metadata);
     for event in events(&previous.conditions, &status.conditions) {
         if let Err(error) = recorder.publish(&event, &reference).await {
             tracing::warn!(%namespace, %name, %error, "failed to write an event for RegistryCache {namespace}/{name}");
         }
     }
     Ok(true)
+}
+
+/// Says which pods are about to restart, and why.
+pub async fn announce(recorder: &Recorder, metadata: &ObjectMeta, plan: &Plan, replicas: i32) {
+    let event = Event {
+        type_: EventType::Normal,
+        reason: "RolloutBegins".to_owned(),
+        note: Some(truncate(&restarts(&plan.changes, replicas), MAXIMUM_NOTE)),
+        action: "Rollout".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, &reference(metadata)).await {
+        let (namespace, name) = (&metadata.namespace, &metadata.name);
+        tracing::warn!(?namespace, ?name, %error, "failed to write an event about a rollout");
+    }
+}
+
+fn reference(metadata: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(RegistryCache::api_version(&()).into_owned()),
+        kind: Some(RegistryCache::kind(&()).into_owned()),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
 }
 
 /// Says on a cache that it can't be read, as far as the API server lets a broken object have a status. Failures are only logged.
@@ -135,18 +158,57 @@ pub async fn malformed(
 
 /// One event for each condition that turned, unless it only tells of work in progress.
 fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
-    let status_of = |conditions: &[Condition], type_: &str| {
-        conditions
-            .iter()
-            .find(|condition| condition.type_ == type_)
-            .map(|condition| (condition.status.clone(), condition.reason.clone()))
+    let find = |conditions: &[Condition], type_: &str| {
+        let mut all = conditions.iter();
+        all.find(|condition| condition.type_ == type_).cloned()
     };
+    let event = |type_, reason: String, message: &str| Event {
+        type_,
+        reason,
+        note: Some(truncate(message, MAXIMUM_NOTE)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    let turned = after.iter().filter(|condition| {
+        let previous = find(before, &condition.type_);
+        let same = |previous: &Condition| {
+            (&previous.status, &previous.reason) == (&condition.status, &condition.reason)
+        };
+        tells(condition, previous.is_some()) && !previous.as_ref().is_some_and(same)
+    });
+    let mut events: Vec<Event> = turned
+        .map(|condition| {
+            let harmless =
+                condition.status == "True" || condition.reason == Reason::Progressing.as_str();
+            let type_ = if harmless {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            };
+            let reason = if condition.type_ == condition.reason {
+                condition.reason.clone()
+            } else {
+                format!("{}{}", condition.type_, condition.reason)
+            };
+            event(type_, reason, &condition.message)
+        })
+        .collect();
+    if find(before, SUSPENDED).is_some() && find(after, SUSPENDED).is_none() {
+        let message = "The operator looks after the cache again.";
+        events.push(event(EventType::Normal, "Resumed".to_owned(), message));
+    }
+    events
+}
+
+/// Whether people want to hear of it. `known`: the cache had such a condition before.
+fn tells(condition: &Condition, known: bool) -> bool {
     let quiet = [
         Reason::Progressing,
         Reason::Propagating,
         Reason::NoPods,
         Reason::ApiMissing,
         Reason::Disabled,
+        Reason::Suspended,
     ]
     .map(Reason::as_str);
     after
@@ -171,4 +233,11 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
             secondary: None,
         })
         .collect()
+    match condition.type_.as_str() {
+        READY | POLICY_APPLIED | MONITORING_READY => !quiet.contains(&condition.reason.as_str()),
+        SUSPENDED => true,
+        // A new cache has volumes as declared; only what becomes of them later is news.
+        STORAGE_READY => known,
+        _ => false,
+    }
 }

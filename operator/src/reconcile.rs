@@ -11,7 +11,7 @@ use crate::confirm::{self, Confirmation, PodState, Target};
 use crate::context::Context;
 use crate::observe::Observed;
 use crate::report::{Failure, Settled, chain};
-use crate::resolve::ResolvedCache;
+use crate::resolve::{Growth, ResolvedCache};
 use crate::{apply, observe, publish, render, report, resolve, retry};
 
 /// Until the deadline, pods with another policy are asked again after this.
@@ -22,6 +22,12 @@ const ASK_LATER: Duration = Duration::from_secs(5);
 const ASK_SILENT: Duration = Duration::from_secs(2);
 /// And later ever more rarely, up to this. A pod that becomes ready wakes the cache anyway.
 const ASK_SILENT_AT_LAST: Duration = Duration::from_mins(1);
+/// A growth that can go on is looked at again after this,
+const GROW_SOON: Duration = Duration::from_secs(1);
+/// one that Kubernetes is at work on after this: claims are not watched,
+const GROW_LATER: Duration = Duration::from_secs(5);
+/// and one that a person has to clear the way for after this: storage classes are not watched either.
+const GROW_AT_LAST: Duration = Duration::from_mins(1);
 
 /// The step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +75,12 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
             let authorities = cache.authorities().and_then(|all| all.next);
             let next = next_look(&confirmation, elapsed);
             (status, authorities.map_or(next, |change| next.min(change)))
+            let next = if applied.suspended.is_some() {
+                look_at_suspended(&confirmation)
+            } else {
+                next_look(&confirmation, elapsed).min(look_at_growth(&cache.growth))
+            };
+            (status, next)
         }
         Err(error) => {
             let failure = failure(error);
@@ -119,12 +131,36 @@ async fn bring_in_line(
     let mut applied = Box::pin(applied)
         .await
         .map_err(|source| Error::Apply { source })?;
-    let on_delete = cache.volume.on_delete;
-    if let Err(error) =
-        apply::claims::own(&context.client, &cache.owner, on_delete, &observed.claims).await
-    {
-        applied.failures.push(error);
+    let failed = |source| Error::Apply { source };
+    if observed.cache.spec.suspend {
+        let applied = apply::compare(&cache.owner, &observed.live, rendered).map_err(failed)?;
+        return Ok((cache, applied));
     }
+    let (client, owner) = (&context.client, &cache.owner);
+    let stateful_set = rendered
+        .stateful_set()
+        .map_err(|source| failed(apply::Error::Render { source }))?;
+    let rollout = apply::plan::upcoming(client, owner, &observed.live, &stateful_set).await;
+    if let Some(plan) = &rollout {
+        let metadata = &observed.cache.metadata;
+        publish::announce(&context.recorder, metadata, plan, cache.replicas).await;
+    }
+    let mut applied = Box::pin(apply::apply(
+        client,
+        owner,
+        &observed.live,
+        rendered,
+        observed.monitoring,
+    ))
+    .await
+    .map_err(failed)?;
+    applied.rollout = rollout;
+    let on_delete = cache.volume.on_delete;
+    let claimed = apply::claims::own(client, owner, on_delete, &observed.claims).await;
+    applied.failures.extend(claimed.err());
+    let size = &cache.volume.size.0;
+    let grown = apply::grow::carry_out(client, owner, &cache.growth, size).await;
+    applied.failures.extend(grown.err());
     Ok((cache, applied))
 }
 
@@ -145,6 +181,7 @@ async fn confirmation(
         pods: &observed.pods,
         just_changed: applied.policy_changed,
         overdue: waited >= confirm::DEADLINE,
+        only_ask: applied.suspended.is_some(),
     };
     let pods = confirm::confirm(&context.client, &context.access, target).await;
     let mut confirmation = Confirmation {
@@ -177,6 +214,24 @@ fn next_look(confirmation: &Confirmation, elapsed: Duration) -> Duration {
         (true, true) => ASK_LATER,
         (false, false) => ASK_SILENT,
         (false, true) => (elapsed / 3).clamp(ASK_LATER, ASK_SILENT_AT_LAST),
+    }
+}
+
+/// What wakes a cache wakes a suspended one as well; only what its pods follow must be asked for.
+fn look_at_suspended(confirmation: &Confirmation) -> Duration {
+    if confirmation.disagreeing().next().is_none() {
+        retry::periodic()
+    } else {
+        ASK_SILENT_AT_LAST
+    }
+}
+
+fn look_at_growth(growth: &Growth) -> Duration {
+    match growth {
+        Growth::Done => retry::periodic(),
+        Growth::Claims(_) | Growth::Replace { .. } | Growth::Removal => GROW_SOON,
+        Growth::Volumes(_) => GROW_LATER,
+        Growth::Stuck(_) => GROW_AT_LAST,
     }
 }
 

@@ -2,9 +2,13 @@
 
 mod alerts;
 mod certificate;
+mod budget;
 mod config_map;
+mod exposure;
 mod mirror;
 pub mod names;
+mod network_policy;
+mod pod;
 mod secrets;
 mod service;
 mod service_account;
@@ -14,6 +18,9 @@ mod tokens;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ApiResource;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
@@ -42,6 +49,12 @@ pub struct Rendered {
     pub authorities: Option<ConfigMap>,
     /// `None`: the pods have one that exists.
     pub service_account: Option<ServiceAccount>,
+    /// `None`: there is a single replica.
+    pub budget: Option<PodDisruptionBudget>,
+    /// `None`: none is declared.
+    pub network_policy: Option<NetworkPolicy>,
+    /// `None`: none is declared.
+    pub ingress: Option<Ingress>,
 }
 
 /// An object in the form in which it is compared and applied.
@@ -82,10 +95,22 @@ pub fn render(cache: &ResolvedCache) -> Rendered {
         certificate: certificate::certificate(cache),
         authorities: certificate::authorities(cache),
         service_account: service_account::service_account(cache),
+            && cache.monitoring_api.service_monitor)
+            .then(|| service_monitor::service_monitor(cache)),
+        prometheus_rule: (monitoring.alerts.enabled && cache.monitoring_api.prometheus_rule)
+            .then(|| alerts::prometheus_rule(cache)),
+        budget: budget::budget(cache),
+        network_policy: network_policy::network_policy(cache),
+        ingress: exposure::ingress(cache),
     }
 }
 
 impl Rendered {
+    /// The `StatefulSet` alone.
+    pub fn stateful_set(&self) -> Result<Manifest, Error> {
+        typed(&self.stateful_set)
+    }
+
     /// All objects, in the order in which they must appear: what pods mount before the pods.
     pub fn into_apply_order(self) -> Result<Vec<Manifest>, Error> {
         let Self {
@@ -106,6 +131,22 @@ impl Rendered {
         }
         manifests.extend(certificate.map(|body| untyped(OptionalKind::Certificate, body)));
         manifests.push(typed(&stateful_set)?);
+            budget,
+            network_policy,
+            ingress,
+        } = self;
+        let mut manifests = vec![typed(&config_map)?, typed(&service)?, typed(&pods_service)?];
+        // Before the pods, so that none is ever reachable for longer than it should be.
+        if let Some(policy) = &network_policy {
+            manifests.push(typed(policy)?);
+        }
+        manifests.push(typed(&stateful_set)?);
+        if let Some(budget) = &budget {
+            manifests.push(typed(budget)?);
+        }
+        if let Some(ingress) = &ingress {
+            manifests.push(typed(ingress)?);
+        }
         for mirror in &mirrors {
             manifests.push(typed(mirror)?);
         }

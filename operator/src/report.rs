@@ -4,9 +4,10 @@
 
 mod conditions;
 mod messages;
+mod storage;
 
 use crds::conditions::{self as names, Reason};
-use crds::registry_cache::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
+use crds::registry_cache::{PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -15,10 +16,14 @@ use crate::apply::{self, Applied};
 use crate::confirm::{Confirmation, PodState};
 use crate::observe::Observed;
 use crate::optional_apis::OptionalKind;
+use crate::render::names::REQUESTED_AT;
 use crate::resolve::ResolvedCache;
 
 pub use conditions::{Condition, Conditions, State};
-pub use messages::{chain, truncate};
+pub use messages::{chain, restarts, truncate};
+
+/// The definition allows no longer ones.
+const MAXIMUM_REQUEST: usize = 256;
 
 /// A reconcile that went through all steps.
 #[derive(Debug, Clone, Copy)]
@@ -66,15 +71,27 @@ pub fn report(
     let generation = observed.cache.metadata.generation;
     let mut conditions = Conditions::new(&previous.conditions, generation, now);
     let mut status = match outcome {
-        Ok(settled) => of_settled(settled, &mut conditions),
+        Ok(settled) => of_settled(settled, &previous, &mut conditions),
         Err(failure) => {
             of_failure(failure, &mut conditions);
             previous.clone()
         }
     };
+    if observed.cache.spec.suspend {
+        let state = State::new(true, Reason::Suspended, messages::SUSPENDED);
+        conditions.set(names::SUSPENDED, state);
+    }
     status.observed_generation = generation;
+    status.last_handled_reconcile_at = requested_at(observed).or(status.last_handled_reconcile_at);
     status.conditions = conditions.finish();
     status
+}
+
+/// The request that this reconcile answers.
+fn requested_at(observed: &Observed) -> Option<String> {
+    let annotations = observed.cache.annotations();
+    let value = annotations.get(REQUESTED_AT)?;
+    Some(truncate(value, MAXIMUM_REQUEST))
 }
 
 fn of_failure(failure: &Failure, conditions: &mut Conditions<'_>) {
@@ -93,9 +110,14 @@ fn of_failure(failure: &Failure, conditions: &mut Conditions<'_>) {
     }
     conditions.keep(names::MONITORING_READY);
     conditions.keep(names::RISKY);
+    conditions.keep(names::STORAGE_READY);
 }
 
-fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> RegistryCacheStatus {
+fn of_settled(
+    settled: Settled<'_>,
+    previous: &RegistryCacheStatus,
+    conditions: &mut Conditions<'_>,
+) -> RegistryCacheStatus {
     let Settled {
         cache,
         applied,
@@ -113,14 +135,31 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
         .stateful_set
         .as_ref()
         .and_then(|stateful_set| rollout(stateful_set, replicas));
+    let restart = rollout
+        .is_some()
+        .then(|| restart(previous, applied))
+        .flatten();
     let failure = applied.failures.first().map(Failure::of_apply);
-    let stalled = policy.stalled || failure.as_ref().is_some_and(|failure| failure.stalled);
+    let (storage, storage_stalled) = storage::state(cache, applied);
+    let stalled = policy.stalled
+        || storage_stalled
+        || failure.as_ref().is_some_and(|failure| failure.stalled);
+    let pending = applied.suspended.as_deref().unwrap_or_default();
     let ready_state = if policy.problem {
         State::new(false, policy.state.reason, &policy.state.message)
     } else if let Some(failure) = failure {
         State::new(false, failure.reason, &failure.message)
+    } else if !pending.is_empty() {
+        State::new(false, Reason::Suspended, &messages::pending(pending))
+    } else if storage_stalled {
+        storage.clone()
     } else if let Some(message) = rollout {
-        State::new(false, Reason::Progressing, &message)
+        let because = restart.as_ref().map_or_else(String::new, |restart| {
+            format!(" {}", restarts(&restart.changes, replicas))
+        });
+        State::new(false, Reason::Progressing, &format!("{message}{because}"))
+    } else if !storage.holds {
+        storage.clone()
     } else if policy.state.holds {
         State::new(
             true,
@@ -130,7 +169,8 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
     } else {
         State::new(false, policy.state.reason, &policy.state.message)
     };
-    if !ready_state.holds {
+    // Nobody is at work on a suspended cache.
+    if !ready_state.holds && applied.suspended.is_none() {
         let busy = if stalled {
             names::STALLED
         } else {
@@ -151,9 +191,9 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
             State::new(true, Reason::RiskyChoice, &message),
         );
     }
+    conditions.set(names::STORAGE_READY, storage);
     let confirmed = i32::try_from(confirmation.confirmed()).unwrap_or(i32::MAX);
     RegistryCacheStatus {
-        observed_generation: None,
         endpoint: cache.endpoint.clone(),
         replicas_ready: Some(format!("{ready}/{replicas}")),
         policy: Some(PolicyStatus {
@@ -171,8 +211,22 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
                 config_map: config_map.clone(),
             })
             .collect(),
-        conditions: Vec::new(),
+        rollout: restart,
+        ..RegistryCacheStatus::default()
     }
+}
+
+/// The restart that is under way: what began now, and what had begun before.
+fn restart(previous: &RegistryCacheStatus, applied: &Applied) -> Option<RolloutStatus> {
+    let before = previous.rollout.iter().flat_map(|one| &one.changes);
+    let now = applied.rollout.iter().flat_map(|one| &one.changes);
+    let mut changes: Vec<String> = Vec::new();
+    for change in before.chain(now) {
+        if !changes.contains(change) {
+            changes.push(change.clone());
+        }
+    }
+    (!changes.is_empty()).then_some(RolloutStatus { changes })
 }
 
 struct PolicyState {
@@ -234,6 +288,11 @@ fn policy_state(cache: &ResolvedCache, confirmation: &Confirmation) -> PolicySta
 /// What is missing until the rollout is complete.
 fn rollout(stateful_set: &StatefulSet, replicas: i32) -> Option<String> {
     let name = stateful_set.name_any();
+    if stateful_set.metadata.deletion_timestamp.is_some() {
+        return Some(format!(
+            "StatefulSet {name} is being removed, and is made anew when it is gone."
+        ));
+    }
     let status = stateful_set.status.clone().unwrap_or_default();
     if status.observed_generation < stateful_set.metadata.generation {
         return Some(format!(

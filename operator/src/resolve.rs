@@ -7,7 +7,10 @@ mod authorities;
 mod capacity;
 mod choices;
 mod identity;
+mod growth;
 mod last_good;
+mod network;
+mod pods;
 mod policies;
 mod problem;
 mod secrets;
@@ -23,6 +26,10 @@ use crds::registry_cache::{
     VolumeSpec,
 };
 use crds::static_config::StaticConfig;
+    ExposureSpec, ImageSpec, MonitoringSpec, NetworkPolicySpec, RegistryCache, ServiceSpec,
+    VolumeSpec,
+};
+use crds::static_config::{LogFormat, StaticConfig};
 use crds::values::{Endpoint, RegistryHost};
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::ResourceExt as _;
@@ -35,6 +42,11 @@ use upstreams::Upstreams;
 
 pub use authorities::Authorities;
 pub use identity::{PodToken, TOKEN_FILE};
+use crate::render::names::{self, Owner};
+use upstreams::Upstreams;
+
+pub use growth::{Growth, SmallClaim, Stuck, Waiting};
+pub use pods::{CONTAINER, Pods};
 pub use policies::{RuleProblem, freshness, rules};
 use problem::spec_problem;
 pub use problem::{Problem, sentence};
@@ -47,6 +59,8 @@ pub use upstreams::{CaSecret, SECRETS_DIRECTORY};
 pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 /// Where the server's volume is mounted.
 pub const STORE_DIRECTORY: &str = "/var/lib/larder";
+/// Where its two files are mounted.
+pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 /// Port for clients, in the pod.
 pub const DATA_PORT: u16 = 5000;
 /// Port for health, metrics and `/configz`, in the pod.
@@ -57,6 +71,8 @@ pub const ADMIN_PORT: u16 = 5001;
 pub struct Settings {
     pub cache_server_image: String,
     pub cache_server_pull_policy: Option<String>,
+    /// Where the operator's own pods are; `None`: it does not run in the cluster.
+    pub namespace: Option<String>,
 }
 
 /// Why nothing can be rendered: what people have to mend, all of it.
@@ -102,6 +118,16 @@ impl ResolvedCache {
     pub(crate) fn authorities(&self) -> Option<&Authorities> {
         self.tls.as_ref()?.authorities.as_ref()
     }
+    pub(crate) monitoring_api: MonitoringApi,
+    pub(crate) pods: Pods,
+    pub(crate) growth: Growth,
+    /// Size that the `StatefulSet` must ask for now, which is not the declared one while volumes grow.
+    pub(crate) claim_size: String,
+    pub(crate) network_policy: Option<NetworkPolicySpec>,
+    /// TCP ports of the upstreams.
+    pub(crate) upstream_ports: BTreeSet<u16>,
+    pub(crate) operator_namespace: Option<String>,
+    pub(crate) exposure: ExposureSpec,
 }
 
 /// The policy that is in force.
@@ -131,6 +157,10 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let tls = tls::tls(observed, &owner).map_err(|problems| Error { problems })?;
     let door = door(observed, &owner, tls.as_ref()).map_err(|problems| Error { problems })?;
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let restarted_at = restarted_at(observed, &owner);
+    let pods =
+        pods::pods(spec, &owner.name, restarted_at).map_err(|problems| Error { problems })?;
+    let static_config = static_config();
     let endpoint = observed
         .live
         .cluster_ip(&owner.name)
@@ -157,6 +187,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     } else {
         last_good::accounts(&observed.live, &owner)
     };
+    let size = &spec.storage.volume.size.0;
     Ok(ResolvedCache {
         replicas: spec.replicas,
         volume: spec.storage.volume.clone(),
@@ -182,8 +213,26 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         service_account: spec.service_account.clone(),
         pod_tokens: upstreams.tokens,
         accounts,
+        monitoring_api: observed.monitoring,
+        pods,
+        growth: growth::next(observed, &owner, size),
+        claim_size: growth::template_size(observed, &owner, size),
+        network_policy: spec.network_policy.clone(),
+        upstream_ports: network::ports(&upstreams.checked),
+        operator_namespace: settings.namespace.clone(),
+        exposure: spec.exposure.clone(),
         owner,
     })
+}
+
+/// When a restart of the pods was asked for: by the live `StatefulSet`, or while there is none, by its pods. To forget it would restart them.
+fn restarted_at(observed: &Observed, owner: &Owner) -> Option<String> {
+    if let Some(set) = observed.live.get("StatefulSet", &owner.name) {
+        let annotations = set.data.pointer("/spec/template/metadata/annotations")?;
+        return Some(annotations.get(names::RESTARTED_AT)?.as_str()?.to_owned());
+    }
+    let pods = observed.pods.iter();
+    pods.filter_map(|pod| pod.restarted_at.clone()).max()
 }
 
 /// Who the children of a cache belong to.
@@ -220,7 +269,8 @@ fn declared(
         });
         policy::Freshness::default()
     });
-    let capacity = capacity::capacity(spec).unwrap_or_else(|more| {
+    let room = |declared| growth::room(observed, owner, declared);
+    let capacity = capacity::capacity(spec, room).unwrap_or_else(|more| {
         problems.extend(more);
         policy::Capacity::default()
     });

@@ -46,6 +46,8 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
     let (config, in_cluster) = configuration().await?;
     let memory = Memory::default();
     let client = client(config, &metrics, &memory)?;
+    let own_namespace = in_cluster.then(|| config.default_namespace.clone());
+    let client = client(config, &metrics)?;
     let access = match arguments.pod_access {
         args::PodAccess::Auto if in_cluster => PodAccess::Direct,
         args::PodAccess::Auto | args::PodAccess::Proxy => PodAccess::Proxy(client.clone()),
@@ -56,6 +58,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
         cache_server_pull_policy: arguments
             .cache_server_pull_policy
             .map(|policy| policy.as_str().to_owned()),
+        namespace: own_namespace,
     };
     // Known before the first reconcile, or the first status would say that it is missing.
     let known = optional_apis::discover(&client)

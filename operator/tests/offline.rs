@@ -39,6 +39,7 @@ fn render(text: &str) -> Result<Rendered, Error> {
     let settings = Settings {
         cache_server_image: "larder/cache-server:0.1.0".to_owned(),
         cache_server_pull_policy: None,
+        namespace: Some("larder-system".to_owned()),
     };
     output(&documents, &settings, &OptionalApis::default())
 }

@@ -4,6 +4,10 @@
 
 #[path = "support/api_server.rs"]
 mod api_server;
+#[path = "support/cluster_test.rs"]
+mod cluster_test;
+#[path = "reconcile/lifecycle.rs"]
+mod lifecycle;
 
 use std::sync::Arc;
 
@@ -108,6 +112,8 @@ fn policy(glob: &str) -> Value {
         "spec": {"rules": [{"action": "Cache", "match": {"repositories": [glob]}}]},
     })
 }
+use cluster_test::{CACHE, POLICY, Test, policy};
+use serde_json::json;
 
 #[tokio::test]
 async fn a_cache_at_rest_is_ready_and_nothing_is_written() {

@@ -46,8 +46,7 @@ fn applied(ready: i32, updated: i32) -> Applied {
             "cache-mirror-nodes".to_owned(),
             "cache-mirror-edge".to_owned(),
         ],
-        failures: Vec::new(),
-        optional_failures: Vec::new(),
+        ..Applied::default()
     }
 }
 
@@ -243,6 +242,7 @@ fn times_change_only_when_a_condition_turns() {
             ("PolicyApplied", 100),
             ("MonitoringReady", 100),
             ("Risky", 100)
+            ("StorageReady", 100)
         ]
     );
 }
@@ -272,6 +272,7 @@ fn a_failure_keeps_what_was_known() {
     PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy ab55fd4573f3.
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
     Risky=True RiskyChoice: Everybody who reaches the cache can pull what its credentials for registry.corp.example:5000 unlock: say in access what clients must show.
+    StorageReady=True Succeeded: Each volume has the declared size of 50Gi.
     ");
 }
 

@@ -18,10 +18,12 @@ pub struct StorageSpec {
 /// A persistent volume.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.size == oldSelf.size", "storage.volume.size can't be changed yet: make a new RegistryCache with the other size"))]
+#[x_kube(validation = ("isQuantity(self.size) && quantity(self.size).isGreaterThan(quantity('0'))", "storage.volume.size: write a size like 50Gi"))]
+#[x_kube(validation = ("!isQuantity(self.size) || !isQuantity(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0", "storage.volume.size can only grow, because Kubernetes makes no volume smaller: make a new RegistryCache with the smaller size"))]
 #[x_kube(validation = ("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)", "storage.volume.storageClassName can't be changed: make a new RegistryCache"))]
 pub struct VolumeSpec {
-    /// Size of the volume: `50Gi`.
+    /// Size of the volume: `50Gi`. It may grow: volumes of a class with `allowVolumeExpansion` do so while the cache servers run.
+    #[schemars(with = "String", length(min = 1, max = 32))]
     pub size: Quantity,
     /// Storage class. Default: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,8 @@ pub enum OnDelete {
 /// The Service that clients use.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.loadBalancerClass) || self.type == 'LoadBalancer'", "service.loadBalancerClass needs the type LoadBalancer"))]
+#[x_kube(validation = ("self.type != 'LoadBalancer' || oldSelf.type != 'LoadBalancer' || (has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass))", "service.loadBalancerClass can't be changed while the type is LoadBalancer: Kubernetes forbids it; change the type first"))]
 #[x_kube(validation = ("!has(self.nodePort) || self.type != 'ClusterIP'", "service.nodePort needs the type NodePort or LoadBalancer"))]
 pub struct ServiceSpec {
     /// `ClusterIP`, `NodePort` or `LoadBalancer`.
@@ -60,6 +64,10 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
+    /// Which load balancer takes a Service of the type `LoadBalancer`: `example.org/internal`. Default: the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub load_balancer_class: Option<String>,
 }
 
 impl Default for ServiceSpec {
@@ -69,6 +77,7 @@ impl Default for ServiceSpec {
             port: port(),
             node_port: None,
             annotations: BTreeMap::new(),
+            load_balancer_class: None,
         }
     }
 }

@@ -24,9 +24,25 @@ pub struct RegistryCacheStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<RenderedMirror>,
     /// `Ready`, `PolicyApplied` and `MonitoringReady`; `Reconciling`, `Stalled` and `Risky` only while they are true.
+    /// `Ready`, `PolicyApplied`, `MonitoringReady` and `StorageReady`; `Reconciling`, `Stalled` and `Suspended` only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+    /// The value of the annotation `larder.dev/requestedAt` that the operator has answered with a reconcile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_reconcile_at: Option<String>,
+    /// The restart of the cache servers that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// A restart of the cache servers, one after the other.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// What of the pods changes, as `the image (from a:1 to a:2)` or `spec.tolerations`.
+    pub changes: Vec<String>,
 }
 
 /// How far the declared policy got.

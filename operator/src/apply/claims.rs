@@ -7,45 +7,43 @@ use crds::registry_cache::{OnDelete, RegistryCache};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
-use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, Resource as _};
 use serde_json::json;
 
 use super::Error;
 use crate::FIELD_MANAGER;
+use crate::observe::CacheClaim;
 use crate::render::names::Owner;
-
-/// A claim without its specification.
-pub type Claim = PartialObjectMeta<PersistentVolumeClaim>;
 
 /// Writes the owner references that differ.
 pub async fn own(
     client: &Client,
     owner: &Owner,
     on_delete: OnDelete,
-    claims: &[Claim],
+    claims: &[CacheClaim],
 ) -> Result<(), Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &owner.namespace);
     for claim in claims {
-        let Some(references) = references(claim.owner_references(), owner, on_delete) else {
+        let present = claim.metadata.owner_references.as_deref();
+        let Some(references) = references(present.unwrap_or_default(), owner, on_delete) else {
             continue;
         };
-        let name = claim.name_any();
+        let name = claim.name();
         // With the version that was read: a reference that somebody adds meanwhile must not be lost.
         let patch = json!({"metadata": {
-            "resourceVersion": claim.resource_version(),
+            "resourceVersion": claim.metadata.resource_version,
             "ownerReferences": references,
         }});
         let parameters = PatchParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        api.patch_metadata(&name, &parameters, &Patch::Merge(patch))
+        api.patch_metadata(name, &parameters, &Patch::Merge(patch))
             .await
             .map_err(|source| Error::Write {
                 kind: "PersistentVolumeClaim".to_owned(),
                 namespace: owner.namespace.clone(),
-                name: name.clone(),
+                name: name.to_owned(),
                 source: Box::new(source),
             })?;
     }
@@ -53,7 +51,7 @@ pub async fn own(
 }
 
 /// The references that the claim should have; `None`: it has them.
-fn references(
+pub(super) fn references(
     present: &[OwnerReference],
     owner: &Owner,
     on_delete: OnDelete,

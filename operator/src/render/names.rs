@@ -18,6 +18,10 @@ pub const RENDERED_HASH: &str = "larder.dev/rendered-hash";
 pub const POLICY_HASH: &str = "larder.dev/policy-hash";
 /// Annotation of the pod template with the hash of `static.yaml`: a change rolls the pods.
 pub const STATIC_HASH: &str = "larder.dev/static-config-hash";
+/// Annotation of the pod template by which `kubectl rollout restart` asks for a restart.
+pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+/// Annotation of a `RegistryCache` that asks for a reconcile now.
+pub const REQUESTED_AT: &str = "larder.dev/requestedAt";
 /// Annotation of a pod whose change makes the kubelet sync the pod's volumes at once.
 pub const POLICY_NONCE: &str = "larder.dev/policy-nonce";
 
@@ -76,6 +80,11 @@ pub fn mirror(cache: &str, mirror: &str) -> String {
 /// Name of one pod.
 pub fn pod(cache: &str, ordinal: i32) -> String {
     format!("{cache}-{ordinal}")
+}
+
+/// Name of the volume claim of one pod.
+pub fn claim(cache: &str, ordinal: i32) -> String {
+    format!("store-{}", pod(cache, ordinal))
 }
 
 /// Selector of everything that belongs to a cache.

@@ -28,6 +28,7 @@ pub(super) fn clients(cache: &ResolvedCache) -> Service {
         metadata,
         spec: Some(ServiceSpec {
             type_: Some(service_type.to_owned()),
+            load_balancer_class: cache.service.load_balancer_class.clone(),
             selector: Some(names::pod_labels(&cache.owner.name)),
             ports: Some(vec![ServicePort {
                 node_port: cache.service.node_port,

@@ -6,14 +6,10 @@ use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction,
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume,
-    VolumeMount, VolumeResourceRequirements,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
 
 use super::names::{self, Component};
@@ -23,6 +19,8 @@ use super::{service_account, tokens};
 use crate::resolve::{ADMIN_PORT, CONFIG_DIRECTORY, DATA_PORT, ResolvedCache, STORE_DIRECTORY};
 
 const USER: i64 = 65_532;
+use super::pod;
+use crate::resolve::ResolvedCache;
 
 pub(super) fn stateful_set(cache: &ResolvedCache) -> StatefulSet {
     let name = &cache.owner.name;
@@ -56,6 +54,7 @@ pub(super) fn stateful_set(cache: &ResolvedCache) -> StatefulSet {
                 }),
                 spec: Some(pod(cache)),
             },
+            template: pod::template(cache),
             volume_claim_templates: Some(vec![claim(cache)]),
             ..StatefulSetSpec::default()
         }),
@@ -93,7 +92,7 @@ fn claim(cache: &ResolvedCache) -> PersistentVolumeClaim {
             resources: Some(VolumeResourceRequirements {
                 requests: Some(BTreeMap::from([(
                     "storage".to_owned(),
-                    cache.volume.size.clone(),
+                    Quantity(cache.claim_size.clone()),
                 )])),
                 ..VolumeResourceRequirements::default()
             }),

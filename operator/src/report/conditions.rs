@@ -2,6 +2,7 @@
 
 use crds::conditions::{
     MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, RISKY, Reason, STALLED,
+    MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED, STORAGE_READY, SUSPENDED,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -11,12 +12,15 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Order in the status.
 const ORDER: [&str; 6] = [
+const ORDER: [&str; 7] = [
     READY,
     RECONCILING,
     STALLED,
+    SUSPENDED,
     POLICY_APPLIED,
     MONITORING_READY,
     RISKY,
+    STORAGE_READY,
 ];
 const MAXIMUM_MESSAGE: usize = 2_048;
 

@@ -19,6 +19,30 @@ pub(super) fn ready(replicas: i32, hash: &str) -> String {
     }
 }
 
+pub(super) const SUSPENDED: &str = "The operator changes nothing for this cache until spec.suspend is false. The cache itself runs on.";
+
+/// Objects of a suspended cache that are not as declared.
+pub(super) fn pending(objects: &[String]) -> String {
+    let named = objects.iter().take(NAMED_PODS).cloned();
+    let more = objects.len().saturating_sub(NAMED_PODS);
+    let more = (more > 0).then(|| format!("{more} more"));
+    format!(
+        "Not as declared, while the cache is suspended: {}. Set spec.suspend to false to go on.",
+        named.chain(more).collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// What restarts, and why.
+pub fn restarts(changes: &[String], replicas: i32) -> String {
+    let changes = changes.join(", ");
+    match replicas {
+        1 => format!("The pod restarts, because these change: {changes}."),
+        _ => format!(
+            "{replicas} pods restart, one after the other, because these change: {changes}."
+        ),
+    }
+}
+
 pub(super) fn applied(total: usize, hash: &str) -> String {
     format!(
         "{total} of {total} replicas confirmed policy {}.",

@@ -1,6 +1,7 @@
 //! Sizes of a cache: percentages of the declared volume become bytes. Pure.
 //!
-//! The declared size counts, not what the filesystem in the pod says: for a local volume that is the node's disk.
+//! The declared size counts, not what the filesystem in the pod says: for a local volume that is the node's disk. While volumes grow
+//! towards it, what their claims say they have counts.
 
 use crds::policy::Capacity;
 use crds::registry_cache::RegistryCacheSpec;
@@ -10,7 +11,12 @@ use super::Problem;
 use crate::quantity;
 
 /// Checked capacity, or every reason why it can't be used.
-pub(super) fn capacity(spec: &RegistryCacheSpec) -> Result<Capacity, Vec<Problem>> {
+///
+/// `room` tells how much of the declared bytes the volumes have already.
+pub(super) fn capacity(
+    spec: &RegistryCacheSpec,
+    room: impl Fn(u64) -> u64,
+) -> Result<Capacity, Vec<Problem>> {
     let declared = &spec.storage.volume.size.0;
     let Some(volume) = quantity::bytes(declared).filter(|bytes| *bytes > 0) else {
         return Err(vec![problem(
@@ -18,6 +24,7 @@ pub(super) fn capacity(spec: &RegistryCacheSpec) -> Result<Capacity, Vec<Problem
             format!("{declared:?} is not a size of a volume; write one like 50Gi"),
         )]);
     };
+    let present = room(volume);
     let mut problems = Vec::new();
     let mut read = |field: &str, text: &str| match size(text, volume) {
         Ok(size) if size.as_bytes() > volume => {
@@ -26,6 +33,10 @@ pub(super) fn capacity(spec: &RegistryCacheSpec) -> Result<Capacity, Vec<Problem
                 format!("{text} is more than the volume has; write {declared} at most"),
             ));
             None
+        }
+        Ok(declared) if present < volume => {
+            let percentage = size(text, present).unwrap_or(declared);
+            Some(ByteSize::from_bytes(percentage.as_bytes().min(present)))
         }
         Ok(size) => Some(size),
         Err(reason) => {
@@ -86,5 +97,22 @@ mod tests {
             assert!(bytes(text).is_err(), "{text:?} was taken");
         }
         assert!(size("100%", u64::MAX).is_ok());
+    }
+
+    #[test]
+    fn room_that_is_still_to_come_is_not_counted_on() {
+        let mut spec: RegistryCacheSpec = serde_saphyr::from_str(
+            "{upstreams: [{host: docker.io}], storage: {volume: {size: 100Gi}}, capacity: {maxSize: 90%}}",
+        )
+        .unwrap();
+        let bytes = |spec: &RegistryCacheSpec, present: u64| {
+            let capacity = capacity(spec, |declared| declared.min(present)).unwrap();
+            capacity.max_size.map(ByteSize::as_bytes)
+        };
+        assert_eq!(bytes(&spec, 50 << 30), Some(45 << 30));
+        assert_eq!(bytes(&spec, u64::MAX), Some(90 << 30));
+        spec.capacity.max_size = "80Gi".to_owned();
+        assert_eq!(bytes(&spec, 50 << 30), Some(50 << 30));
+        assert_eq!(bytes(&spec, 100 << 30), Some(80 << 30));
     }
 }

@@ -18,6 +18,10 @@ pub(crate) struct Cluster {
     pub(crate) objects: BTreeMap<String, Value>,
     /// `PATCH /api/v1/…`
     pub(crate) writes: Vec<String>,
+    /// `Normal Resumed: …`
+    pub(crate) events: Vec<String>,
+    /// Pods that run the newest template, if not all.
+    pub(crate) updated_replicas: Option<i32>,
     /// Hash that each pod's `/configz` shows.
     pub(crate) pods: BTreeMap<String, String>,
     /// Bumps that come before the kubelet has seen the new `ConfigMap`.
@@ -129,7 +133,8 @@ impl Cluster {
             }
             Some("StatefulSet") => {
                 let replicas = object["spec"]["replicas"].clone();
-                object["status"] = json!({"replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas});
+                let updated = self.updated_replicas.map_or(replicas.clone(), Value::from);
+                object["status"] = json!({"replicas": replicas, "readyReplicas": replicas, "updatedReplicas": updated});
             }
             _ => {}
         }
@@ -163,7 +168,10 @@ async fn handle(
 ) -> Response {
     let path = uri.path().to_owned();
     server.with(|cluster| {
-        if method != Method::GET {
+        let dry_run = uri
+            .query()
+            .is_some_and(|query| query.contains("dryRun=All"));
+        if method != Method::GET && !dry_run {
             cluster.writes.push(format!("{method} {path}"));
         }
         match method {
@@ -172,6 +180,11 @@ async fn handle(
             Method::PATCH => {
                 let body: Value =
                     serde_json::from_slice(&body).expect("the test uses the server as intended");
+                if dry_run {
+                    let mut object = cluster.objects.get(&path).cloned().unwrap_or(json!({}));
+                    merge(&mut object, &body);
+                    return object.to_string().into_response();
+                }
                 let object = cluster.patch(&path, &body);
                 if let Some((_, pod)) = path.split_once("/pods/") {
                     let pod = pod.to_owned();
@@ -180,15 +193,34 @@ async fn handle(
                 object.to_string().into_response()
             }
             Method::DELETE => {
-                cluster.objects.remove(&path);
+                let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                if body["propagationPolicy"] == "Orphan" {
+                    // It goes when the garbage collector has freed what it owns.
+                    let object = cluster.objects.get_mut(&path);
+                    let object = object.expect("the test uses the server as intended");
+                    assert_eq!(body["preconditions"]["uid"], object["metadata"]["uid"]);
+                    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                } else {
+                    cluster.objects.remove(&path);
+                }
                 json!({"kind": "Status", "status": "Success"})
                     .to_string()
                     .into_response()
             }
             // Events.
-            _ => String::from_utf8(body.to_vec())
-                .expect("the test uses the server as intended")
-                .into_response(),
+            _ => {
+                let event: Value = serde_json::from_slice(&body).unwrap_or_default();
+                let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+                cluster.events.push(format!(
+                    "{} {}: {}",
+                    text("type"),
+                    text("reason"),
+                    text("note")
+                ));
+                String::from_utf8(body.to_vec())
+                    .expect("the test uses the server as intended")
+                    .into_response()
+            }
         }
     })
 }

@@ -35,6 +35,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         cache_server_image: "larder/cache-server:0.1.0".to_owned(),
         cache_server_pull_policy: None,
+        namespace: Some("larder-system".to_owned()),
     }
 }
 
@@ -88,5 +89,10 @@ pub(crate) fn observed(path: &Path) -> Observed {
             .collect(),
         authorities: cluster.authorities,
         time: 1_700_000_000,
+        classes: BTreeMap::new(),
+        monitoring: MonitoringApi {
+            service_monitor: cluster.monitoring,
+            prometheus_rule: cluster.monitoring,
+        },
     }
 }

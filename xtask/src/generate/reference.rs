@@ -38,9 +38,14 @@ pub(super) fn page(definition: &CustomResourceDefinition) -> String {
 }
 
 /// Types of Kubernetes itself are named, not spelled out: its own reference has them.
-const KUBERNETES_TYPES: [&str; 3] = [
+const KUBERNETES_TYPES: [&str; 8] = [
+    "spec.affinity",
+    "spec.networkPolicy.administrators[]",
+    "spec.networkPolicy.clients[]",
+    "spec.networkPolicy.egress.to[]",
     "spec.resources",
     "spec.tolerations[]",
+    "spec.topologySpreadConstraints[]",
     "status.conditions[]",
 ];
 
