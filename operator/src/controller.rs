@@ -11,11 +11,10 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::Store;
 use kube::runtime::{Controller, watcher};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::monitoring_api::MonitoringApi;
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Wake, managed, scoped};
 use crate::{publish, reconcile, retry};
@@ -34,15 +33,15 @@ pub enum Error {
     Timeout,
 }
 
-/// Keeps all caches in line until told to stop. `store` gets the caches as they are known.
+/// Keeps all caches in line until told to stop: those of one namespace, or of all. `store` gets the caches as they are known.
 pub async fn run(
     context: Arc<Context>,
     namespace: Option<String>,
-    monitoring: watch::Sender<MonitoringApi>,
     stop: CancellationToken,
-    store: tokio::sync::oneshot::Sender<Store<GuardedCache>>,
+    store: mpsc::UnboundedSender<Store<GuardedCache>>,
 ) {
     let client = &context.client;
+    let monitoring = context.monitoring.clone();
     let (sender, receiver) = mpsc::unbounded_channel();
     let controller = Controller::new(
         scoped::<GuardedCache>(client, namespace.as_deref()),
@@ -57,6 +56,7 @@ pub async fn run(
     };
     // Nobody waits for it if the operator ends at once.
     let _ = store.send(caches);
+    drop(store);
     let controller = controller
         .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
         .owns(scoped::<Service>(client, namespace.as_deref()), managed())

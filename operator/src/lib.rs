@@ -31,6 +31,7 @@ pub mod policy_status;
 
 pub mod admin;
 pub mod context;
+pub mod election;
 pub mod metrics;
 pub mod monitoring_api;
 pub mod publish;

@@ -1,11 +1,16 @@
 //! Whether the cluster has the Prometheus operator's API. It may be installed, or removed, while the operator runs.
 
+use std::time::Duration;
+
 use kube::Client;
 use kube::api::ApiResource;
 use kube::core::GroupVersionKind;
+use tokio::sync::watch;
 
 const GROUP: &str = "monitoring.coreos.com";
 const VERSION: &str = "v1";
+/// Time between two looks at which kinds exist.
+const DISCOVERY: Duration = Duration::from_secs(30);
 
 /// Which kinds exist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,5 +57,25 @@ pub async fn discover(client: &Client) -> Result<MonitoringApi, Box<kube::Error>
         }
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(MonitoringApi::default()),
         Err(error) => Err(Box::new(error)),
+    }
+}
+
+/// Tells each time that other kinds exist, until dropped.
+pub async fn follow(client: &Client, sender: watch::Sender<MonitoringApi>) {
+    loop {
+        tokio::time::sleep(DISCOVERY).await;
+        match discover(client).await {
+            Ok(found) => {
+                sender.send_if_modified(|known| {
+                    let changed = *known != found;
+                    if changed {
+                        tracing::info!(?found, "the monitoring kinds of the cluster changed");
+                        *known = found;
+                    }
+                    changed
+                });
+            }
+            Err(error) => tracing::warn!(%error, "failed to look which monitoring kinds exist"),
+        }
     }
 }

@@ -6,7 +6,6 @@ mod seen;
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::time::Duration;
 
 use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
@@ -34,9 +33,6 @@ pub type GuardedPolicy = DeserializeGuard<CachePolicy>;
 /// A cache to wake.
 pub type CacheRef = ObjectRef<GuardedCache>;
 
-/// Time between two looks at which kinds exist.
-const DISCOVERY: Duration = Duration::from_secs(30);
-
 /// The parts that all watches need.
 #[derive(Clone)]
 pub struct Wake {
@@ -49,7 +45,7 @@ pub struct Wake {
 
 impl Wake {
     /// Runs all watches until dropped.
-    pub async fn run(self, monitoring: watch::Sender<MonitoringApi>) {
+    pub async fn run(self, monitoring: watch::Receiver<MonitoringApi>) {
         let policies = self.clone();
         let secrets = self.clone();
         tokio::join!(
@@ -81,37 +77,31 @@ impl Wake {
         );
     }
 
-    /// Looks which monitoring kinds exist, and watches those that do.
-    async fn monitoring(&self, sender: watch::Sender<MonitoringApi>) {
+    /// Watches the monitoring kinds that exist, anew each time that others do.
+    async fn monitoring(&self, mut known: watch::Receiver<MonitoringApi>) {
         let mut watches = JoinSet::new();
         loop {
-            match monitoring_api::discover(&self.client).await {
-                Ok(found) if found != *sender.borrow() => {
-                    tracing::info!(?found, "the monitoring kinds of the cluster changed");
-                    sender.send_replace(found);
-                    watches.shutdown().await;
-                    for resource in monitoring_api::resources(found) {
-                        let wake = self.clone();
-                        watches.spawn(async move {
-                            let api: Api<DynamicObject> = match &wake.namespace {
-                                Some(namespace) => {
-                                    Api::namespaced_with(wake.client.clone(), namespace, &resource)
-                                }
-                                None => Api::all_with(wake.client.clone(), &resource),
-                            };
-                            wake.watch(api, managed(), version, instance).await;
-                        });
-                    }
-                    for cache in self.caches.state() {
-                        self.send(ObjectRef::from_obj(&*cache));
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "failed to look which monitoring kinds exist");
-                }
+            let found = *known.borrow_and_update();
+            watches.shutdown().await;
+            for resource in monitoring_api::resources(found) {
+                let wake = self.clone();
+                watches.spawn(async move {
+                    let api: Api<DynamicObject> = match &wake.namespace {
+                        Some(namespace) => {
+                            Api::namespaced_with(wake.client.clone(), namespace, &resource)
+                        }
+                        None => Api::all_with(wake.client.clone(), &resource),
+                    };
+                    wake.watch(api, managed(), version, instance).await;
+                });
             }
-            tokio::time::sleep(DISCOVERY).await;
+            if known.changed().await.is_err() {
+                // The operator ends.
+                return;
+            }
+            for cache in self.caches.state() {
+                self.send(ObjectRef::from_obj(&*cache));
+            }
         }
     }
 
