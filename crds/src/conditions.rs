@@ -12,6 +12,12 @@ pub const POLICY_APPLIED: &str = "PolicyApplied";
 pub const MONITORING_READY: &str = "MonitoringReady";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
+/// `True` on a `CachePolicy` that a `RegistryCache` names.
+pub const REFERENCED: &str = "Referenced";
+/// `True` on a `CachePolicy` each of whose rules can match something in the caches that follow it.
+pub const EFFECTIVE: &str = "Effective";
+/// `True` on a `CachePolicy` whose generation every replica of the caches that follow it has confirmed.
+pub const APPLIED: &str = "Applied";
 
 /// Why a condition is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +50,12 @@ pub enum Reason {
     Disabled,
     /// The rules can be used.
     Accepted,
+    /// No `RegistryCache` names the `CachePolicy`.
+    NotReferenced,
+    /// A rule can't match anything, because earlier rules match all of it.
+    RuleShadowed,
+    /// A rule names an upstream that none of the caches has.
+    UpstreamUnknown,
 }
 
 impl Reason {
@@ -64,6 +76,9 @@ impl Reason {
             Self::ApiMissing => "ApiMissing",
             Self::Disabled => "Disabled",
             Self::Accepted => "Accepted",
+            Self::NotReferenced => "NotReferenced",
+            Self::RuleShadowed => "RuleShadowed",
+            Self::UpstreamUnknown => "UpstreamUnknown",
         }
     }
 }

@@ -19,7 +19,7 @@ pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
 pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
 };
-pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
+pub use status::{PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror};
 pub use upstream::{
     ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
     UpstreamSpec,

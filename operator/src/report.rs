@@ -3,6 +3,7 @@
 //! `Ready=True` can be built only from a [`Settled`] reconcile. `Reconciling` and `Stalled` stand in the status only while they are true (kstatus).
 
 mod conditions;
+mod in_force;
 mod messages;
 
 use crds::conditions::{self as names, Reason};
@@ -65,7 +66,13 @@ pub fn report(
     let generation = observed.cache.metadata.generation;
     let mut conditions = Conditions::new(&previous.conditions, generation, now);
     let mut status = match outcome {
-        Ok(settled) => of_settled(settled, &mut conditions),
+        Ok(settled) => {
+            let mut status = of_settled(settled, &mut conditions);
+            if let Some(policy) = &mut status.policy {
+                policy.policies = in_force::policies(observed, settled.cache, &previous);
+            }
+            status
+        }
         Err(failure) => {
             of_failure(failure, &mut conditions);
             previous.clone()
@@ -152,6 +159,7 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
             applied_replicas: confirmed,
             replicas,
             summary: format!("{confirmed}/{replicas} applied"),
+            policies: Vec::new(),
         }),
         mirrors: cache
             .mirrors

@@ -25,7 +25,7 @@ use crate::observe::Observed;
 use crate::render::names::Owner;
 use upstreams::Upstreams;
 
-pub use policies::{RuleProblem, freshness, rules};
+pub use policies::{RuleProblem, freshness, narrow, rules};
 pub use problem::{Problem, sentence};
 pub use secrets::{MountedSecret, Purpose};
 pub use upstreams::{CaSecret, SECRETS_DIRECTORY};
