@@ -34,6 +34,9 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
         counts.add(level("clients and conformance", 6, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "clients"]))
         })?);
+        counts.add(level("the chart", 2, || {
+            run_tests(cargo(["test", "--package", "e2e", "--test", "chart"]))
+        })?);
         counts.add(level("tests on a real node", 25, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "node"]))
         })?);
