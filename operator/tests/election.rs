@@ -230,6 +230,22 @@ async fn second_operator_is_ready_while_it_waits_and_works_when_the_first_ends()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_namespace_is_watched_and_so_are_kinds_that_were_there_before() {
+    let server = LeaseServer::start().await;
+    let _operator = Operator::start(&server, "first");
+    for namespace in ["team-a", "team-b"] {
+        for path in [
+            format!("/apis/larder.dev/v1alpha1/namespaces/{namespace}/registrycaches"),
+            format!("/apis/larder.dev/v1alpha1/namespaces/{namespace}/cachepolicies"),
+            format!("/apis/apps/v1/namespaces/{namespace}/statefulsets"),
+            format!("/apis/monitoring.coreos.com/v1/namespaces/{namespace}/servicemonitors"),
+        ] {
+            server.until_asked(&path).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_lease_ends_the_process() {
     let server = LeaseServer::start().await;
     let operator = Operator::start(&server, "first");

@@ -170,7 +170,7 @@ pub(crate) fn upgrade_rollback_and_uninstall_leave_caches_alone(world: &mut Worl
 }
 
 fn in_namespace<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    [arguments, &["--namespace", larder::NAMESPACE]].concat()
+    [arguments, &["--namespace", larder::NAMESPACE][..]].concat()
 }
 
 /// The annotation `round` of the operator's template.

@@ -20,11 +20,11 @@ fn objects_for_kubectl_are_those_of_the_chart() {
         "app.kubernetes.io/managed-by: Helm",
         "app.kubernetes.io/managed-by: kubectl",
     );
-    let page: String = page
+    let lines: Vec<&str> = page
         .lines()
         .filter(|line| !line.contains("helm.sh/chart"))
-        .map(|line| format!("{line}\n"))
         .collect();
+    let page = lines.join("\n") + "\n";
     let path = larder::workspace().join("deploy/operator.yaml");
     if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
         fs::write(&path, &page).unwrap();

@@ -33,7 +33,7 @@ pub(crate) fn kubectl(arguments: &[&str]) -> Result<String, String> {
 }
 
 fn run(tool: &str, program: &str, arguments: &[&str]) -> Result<String, String> {
-    let tools = Tools::ensure_these(&[tool], &|line| eprintln!("{line}")).unwrap();
+    let tools = Tools::ensure_these(&[tool], &|line: &str| eprintln!("{line}")).unwrap();
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(tools.path(program).unwrap());
     // Nothing of the person who runs the test, and no cluster.
@@ -59,8 +59,21 @@ pub(crate) fn objects(text: &str) -> Vec<Value> {
         lines.any(|line| !line.is_empty() && !line.starts_with('#'))
     });
     documents
-        .map(|document| serde_saphyr::from_str(document).unwrap())
+        .map(|document| one_kind_of_number(serde_saphyr::from_str(document).unwrap()))
         .collect()
+}
+
+/// Helm writes `1.0` as `1`.
+fn one_kind_of_number(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::from(number.as_f64()),
+        Value::Array(list) => list.into_iter().map(one_kind_of_number).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(key, value)| (key, one_kind_of_number(value)))
+            .collect(),
+        other => other,
+    }
 }
 
 /// `Kind namespace/name`

@@ -1,5 +1,7 @@
-//! An API server on loopback, as far as an election uses one: it keeps a Lease under its version, and everything else is empty.
+//! An API server on loopback, as far as an election uses one: it keeps a Lease under its version, and everything else is empty. It has the kind
+//! `ServiceMonitor`.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -16,6 +18,7 @@ struct Kept {
     lease: Option<Value>,
     version: u64,
     silent: bool,
+    asked: BTreeSet<String>,
 }
 
 /// A handle to the server.
@@ -76,6 +79,17 @@ impl LeaseServer {
         }
     }
 
+    /// Returns when a path was asked for.
+    pub(crate) async fn until_asked(&self, path: &str) {
+        loop {
+            let changed = self.changed.notified();
+            if self.kept.lock().expect(INTENDED).asked.contains(path) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Writes the Lease, as somebody who has the right to.
     pub(crate) fn write(&self, spec: &Value) {
         let mut kept = self.kept.lock().expect(INTENDED);
@@ -105,11 +119,22 @@ async fn answer(
     uri: Uri,
     body: Bytes,
 ) -> Response {
+    let silent = {
+        let mut kept = server.kept.lock().expect(INTENDED);
+        kept.asked.insert(uri.path().to_owned());
+        kept.silent
+    };
+    server.changed.notify_waiters();
     let watches = uri
         .query()
         .is_some_and(|query| query.contains("watch=true"));
-    if watches || server.kept.lock().expect(INTENDED).silent {
+    if watches || silent {
         return std::future::pending().await;
+    }
+    if uri.path() == "/apis/monitoring.coreos.com/v1" {
+        let kind = json!({"name": "servicemonitors", "singularName": "", "namespaced": true, "kind": "ServiceMonitor", "verbs": ["list", "watch"]});
+        let list = json!({"kind": "APIResourceList", "groupVersion": "monitoring.coreos.com/v1", "resources": [kind]});
+        return list.to_string().into_response();
     }
     if !uri.path().contains("/leases") {
         let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": []});
