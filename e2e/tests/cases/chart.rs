@@ -88,6 +88,24 @@ pub(crate) fn second_operator_takes_over_from_one_that_dies(world: &mut World) -
     })?;
     let patch = r#"[{"op":"add","path":"/spec/rules/-","value":{"name":"takeover","match":{"repositories":["takeover/*"]},"action":"Deny"}}]"#;
     quickstart::patch_policy(world, &cache, patch)?;
+    wait::until(
+        "the policy to say that it is applied",
+        TAKEOVER_LIMIT,
+        || {
+            let field = |place| quickstart::policy_field(&world.node, place);
+            let wanted = field(".metadata.generation")?;
+            let bound = field(".status.bindings[0].generation")?;
+            let applied = field(".status.applied")?;
+            let all = applied
+                .split_once('/')
+                .is_some_and(|(confirmed, all)| confirmed == all);
+            ensure!(
+                bound == wanted && all,
+                "{applied} of generation {bound}, not {wanted}"
+            );
+            Ok(())
+        },
+    )?;
     larder::wait_until_operator_is_ready(&mut world.node)
 }
 
