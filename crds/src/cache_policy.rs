@@ -1,10 +1,13 @@
 //! `CachePolicy`: what is cached and for how long. Editing it never restarts a pod.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+mod status;
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Action;
+
+pub use status::{CachePolicyStatus, MAXIMUM_BINDINGS, PolicyBinding};
 
 /// Rules for the requests that a cache gets. A `RegistryCache` names the policies that it follows.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,7 +23,9 @@ use crate::policy::Action;
     category = "larder",
     doc = "What a cache serves and for how long. An edit is live in every replica of the caches that name it within two seconds, and restarts nothing.",
     printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
-    printcolumn(name = "Caches", type_ = "string", json_path = ".status.caches"),
+    printcolumn(name = "Caches", type_ = "integer", json_path = ".status.cacheCount"),
+    printcolumn(name = "Applied", type_ = "string", json_path = ".status.applied"),
+    printcolumn(name = "Effective", type_ = "string", json_path = ".status.conditions[?(@.type==\"Effective\")].status", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("name: write 63 characters at most")
 )]
@@ -132,20 +137,4 @@ fn refresh_after() -> String {
 
 fn serve_stale_for() -> String {
     "7d".to_owned()
-}
-
-/// What the operator makes of the policy.
-#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CachePolicyStatus {
-    /// The generation that the rest of the status speaks of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// Names of the `RegistryCaches` that follow this policy.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub caches: Vec<String>,
-    /// `Accepted`: whether the rules can be used.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
-    pub conditions: Vec<Condition>,
 }

@@ -18,6 +18,12 @@ pub const STORAGE_READY: &str = "StorageReady";
 pub const SUSPENDED: &str = "Suspended";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
+/// `True` on a `CachePolicy` that a `RegistryCache` names.
+pub const REFERENCED: &str = "Referenced";
+/// `True` on a `CachePolicy` each of whose rules can match something in the caches that follow it.
+pub const EFFECTIVE: &str = "Effective";
+/// `True` on a `CachePolicy` whose generation every replica of the caches that follow it has confirmed.
+pub const APPLIED: &str = "Applied";
 
 /// Why a condition is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +64,12 @@ pub enum Reason {
     NotExpandable,
     /// `suspend` is true.
     Suspended,
+    /// No `RegistryCache` names the `CachePolicy`.
+    NotReferenced,
+    /// A rule can't match anything, because earlier rules match all of it.
+    RuleShadowed,
+    /// A rule names an upstream that none of the caches has.
+    UpstreamUnknown,
 }
 
 impl Reason {
@@ -82,6 +94,9 @@ impl Reason {
             Self::RiskyChoice => "RiskyChoice",
             Self::NotExpandable => "NotExpandable",
             Self::Suspended => "Suspended",
+            Self::NotReferenced => "NotReferenced",
+            Self::RuleShadowed => "RuleShadowed",
+            Self::UpstreamUnknown => "UpstreamUnknown",
         }
     }
 }

@@ -39,6 +39,7 @@ pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
 pub use tls::{IssuerRef, TlsSpec};
 pub use pods::{PodMetadata, PodTemplatePatch};
 pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus};
+pub use status::{PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror};
 pub use upstream::{
     ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
     UpstreamSpec,

@@ -6,6 +6,10 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "larder.account" -}}
+{{- .Values.serviceAccount.name | default (include "larder.name" .) -}}
+{{- end -}}
+
 {{- define "larder.selector" -}}
 app.kubernetes.io/name: larder-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -19,6 +23,11 @@ app.kubernetes.io/part-of: larder
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- /* People's labels beside the chart's own, which win. */ -}}
+{{- define "larder.labelsWith" -}}
+{{- toYaml (merge (include "larder.labels" .root | fromYaml) .labels) -}}
 {{- end -}}
 
 {{- define "larder.image" -}}

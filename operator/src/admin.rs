@@ -10,10 +10,13 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use kube::runtime::reflector::Store;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::watches::GuardedCache;
 
 /// Why the endpoint does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +34,10 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub metrics: Arc<Metrics>,
-    /// Whether the watches have shown what the cluster has.
+    /// Whether the watches have shown what the cluster has, or another operator is at work and this one could take over.
     pub ready: Arc<AtomicBool>,
+    /// The caches as they are known, one store for each namespace that is looked after. Empty while this operator waits.
+    pub caches: watch::Receiver<Vec<Store<GuardedCache>>>,
 }
 
 /// Serves until told to stop.
@@ -61,14 +66,21 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the RegistryCaches of the cluster are not known yet",
+            "the RegistryCaches of the cluster are not known yet, nor whether another operator works",
         )
             .into_response()
     }
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.metrics.text() {
+    let caches: Vec<_> = admin
+        .caches
+        .borrow()
+        .iter()
+        .flat_map(Store::state)
+        .collect();
+    let readable = caches.iter().filter_map(|cache| cache.0.as_ref().ok());
+    match admin.metrics.text(readable) {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

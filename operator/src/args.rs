@@ -43,9 +43,9 @@ pub struct RenderArguments {
 
 #[derive(Debug, Clone, Args)]
 pub struct RunArguments {
-    /// Namespace to look after. Default: all.
-    #[arg(long, env = "LARDER_WATCH_NAMESPACE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub watch_namespace: Option<String>,
+    /// Namespace to look after; may be given several times, and holds a list with commas in the environment. Default: all.
+    #[arg(long = "watch-namespace", env = "LARDER_WATCH_NAMESPACE", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub watch_namespaces: Vec<String>,
     /// Container image of the cache server, for caches that name none.
     #[arg(long, env = "LARDER_CACHE_SERVER_IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub cache_server_image: String,
@@ -58,6 +58,24 @@ pub struct RunArguments {
     /// How the pods' /configz is reached: by their addresses, or through the API server. `auto`: by their addresses when the operator runs in the cluster.
     #[arg(long, env = "LARDER_POD_ACCESS", value_enum, default_value_t = PodAccess::Auto)]
     pub pod_access: PodAccess,
+    #[command(flatten)]
+    pub election: ElectionArguments,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ElectionArguments {
+    /// Whether to work only while holding a Lease. Without it, no second operator may look after the same caches.
+    #[arg(long, env = "LARDER_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// Name of the Lease. Operators that look after the same caches share one.
+    #[arg(long, env = "LARDER_LEASE_NAME", default_value = "larder-operator", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub lease_name: String,
+    /// Namespace of the Lease. Default: that of the service account, or of the kubeconfig's context.
+    #[arg(long, env = "LARDER_POD_NAMESPACE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub pod_namespace: Option<String>,
+    /// What the Lease calls this process, with a number behind it.
+    #[arg(long, env = "LARDER_POD_NAME", default_value = "larder-operator", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub pod_name: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,6 +109,31 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    fn run(arguments: &[&str]) -> RunArguments {
+        let all = ["larder-operator", "run", "--cache-server-image", "image"];
+        match Arguments::parse_from(all.iter().chain(arguments)).command {
+            Command::Run(arguments) => arguments,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn several_namespaces_are_given_by_several_flags_or_commas() {
+        let arguments = run(&["--watch-namespace", "a", "--watch-namespace=b,c"]);
+        assert_eq!(arguments.watch_namespaces, ["a", "b", "c"]);
+        assert!(run(&[]).watch_namespaces.is_empty());
+    }
+
+    #[test]
+    fn election_is_on_until_it_is_switched_off() {
+        assert!(run(&[]).election.leader_election);
+        assert!(
+            !run(&["--leader-election", "false"])
+                .election
+                .leader_election
+        );
+    }
 
     #[test]
     fn arguments_are_consistent() {

@@ -23,6 +23,12 @@ use crate::context::Context;
 use crate::memory::{self, Memory};
 use crate::monitoring_api::MonitoringApi;
 use crate::optional_apis::OptionalApis;
+use kube::runtime::reflector::Store;
+use kube::runtime::{Controller, watcher};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Wake, scoped};
 use crate::{observe, publish, reconcile, retry};
@@ -44,7 +50,7 @@ pub enum Error {
     Timeout,
 }
 
-/// Keeps all caches in line until told to stop. `store` gets the caches as they are known.
+/// Keeps all caches in line until told to stop: those of one namespace, or of all. `store` gets the caches as they are known.
 pub async fn run(
     context: Arc<Context>,
     namespace: Option<String>,
@@ -52,9 +58,10 @@ pub async fn run(
     monitoring: watch::Sender<MonitoringApi>,
     apis: watch::Sender<OptionalApis>,
     stop: CancellationToken,
-    store: tokio::sync::oneshot::Sender<Store<GuardedCache>>,
+    store: mpsc::UnboundedSender<Store<GuardedCache>>,
 ) {
     let client = &context.client;
+    let monitoring = context.monitoring.clone();
     let (sender, receiver) = mpsc::unbounded_channel();
     let (caches, writer) = reflector::store();
     let mut feed = memory.feed(
@@ -86,6 +93,7 @@ pub async fn run(
     };
     // Nobody waits for it if the operator ends at once.
     let _ = store.send(caches);
+    drop(store);
     let controller = controller
         .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
         .owns(scoped::<Service>(client, namespace.as_deref()), managed())

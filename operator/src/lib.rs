@@ -32,6 +32,7 @@ pub mod policy_status;
 pub mod admin;
 pub mod context;
 pub mod memory;
+pub mod election;
 pub mod metrics;
 pub mod optional_apis;
 pub mod publish;

@@ -26,12 +26,14 @@ fn main() -> anyhow::Result<()> {
             rustls::crypto::ring::default_provider()
                 .install_default()
                 .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-            tokio::runtime::Builder::new_multi_thread()
+            let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
-                .context("failed to start the runtime")?
-                .block_on(operator::run::run(arguments))
-                .context("failed to run the operator")
+                .context("failed to start the runtime")?;
+            let ended = runtime.block_on(operator::run::run(arguments));
+            // An operator that lost its Lease must not wait for anything.
+            runtime.shutdown_background();
+            ended.context("failed to run the operator")
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What the operator counts.
 
+mod conditions;
+
+use crds::registry_cache::RegistryCache;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 /// Why the metrics can't be used.
@@ -17,10 +20,12 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// 1 while this process works, 0 while it waits for its turn.
+    pub leader: IntGauge,
     /// By controller and result: `ok`, `error` or `timeout`.
     pub reconciles: IntCounterVec,
     pub reconcile_seconds: Histogram,
-    /// By verb and resource; everything that is not a read is counted, events too.
+    /// By verb and resource; everything that is not a read is counted, events too. Renewals of the Lease are not.
     pub api_writes: IntCounterVec,
     /// By verb and resource; what is answered from memory is none.
     pub api_reads: IntCounterVec,
@@ -33,6 +38,10 @@ impl Metrics {
     pub fn new() -> Result<Self, Error> {
         let build = || {
             let registry = Registry::new();
+            let leader = IntGauge::new(
+                "larder_operator_leader",
+                "Whether this operator works (1) or waits until another one ends (0)",
+            )?;
             let reconciles = IntCounterVec::new(
                 Opts::new(
                     "larder_operator_reconciles_total",
@@ -72,6 +81,7 @@ impl Metrics {
                     0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 15.0, 60.0,
                 ]),
             )?;
+            registry.register(Box::new(leader.clone()))?;
             registry.register(Box::new(reconciles.clone()))?;
             registry.register(Box::new(reconcile_seconds.clone()))?;
             registry.register(Box::new(api_writes.clone()))?;
@@ -79,6 +89,7 @@ impl Metrics {
             registry.register(Box::new(propagation_seconds.clone()))?;
             Ok(Self {
                 registry,
+                leader,
                 reconciles,
                 reconcile_seconds,
                 api_writes,
@@ -89,11 +100,16 @@ impl Metrics {
         build().map_err(|source| Error::Register { source })
     }
 
-    /// The text form that Prometheus reads.
-    pub fn text(&self) -> Result<String, Error> {
+    /// The text form that Prometheus reads, with the conditions of the caches as they are known.
+    pub fn text<'a>(
+        &self,
+        caches: impl Iterator<Item = &'a RegistryCache>,
+    ) -> Result<String, Error> {
         let mut buffer = Vec::new();
+        let mut families = self.registry.gather();
+        families.extend(conditions::families(caches).map_err(|source| Error::Register { source })?);
         TextEncoder::new()
-            .encode(&self.registry.gather(), &mut buffer)
+            .encode(&families, &mut buffer)
             .map_err(|source| Error::Encode { source })?;
         Ok(String::from_utf8_lossy(&buffer).into_owned())
     }
@@ -141,7 +157,45 @@ fn resource(path: &str) -> (String, bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use prometheus::core::Collector;
+
     use super::*;
+
+    /// The page for people. It is written where snapshots are: by `INSTA_UPDATE=always cargo test -p operator`.
+    #[test]
+    fn the_reference_lists_every_metric() {
+        let mut page = "<!-- Written by a test of `operator/src/metrics.rs`. Do not edit. -->\n\n# Metrics of the operator\n\nOn port 8080, at `/metrics`. The chart brings a `ServiceMonitor` and alerts for them (`serviceMonitor.enabled`, `prometheusRule.enabled`).\n\n| metric | labels | what it says |\n|---|---|---|\n".to_owned();
+        let metrics = Metrics::new().unwrap();
+        let conditions = conditions::gauge().unwrap();
+        let all: [&dyn Collector; 6] = [
+            &metrics.leader,
+            &conditions,
+            &metrics.reconciles,
+            &metrics.reconcile_seconds,
+            &metrics.api_writes,
+            &metrics.propagation_seconds,
+        ];
+        for description in all.into_iter().flat_map(Collector::desc) {
+            let labels = &description.variable_labels;
+            let labels: Vec<_> = labels.iter().map(|name| format!("`{name}`")).collect();
+            let (name, help) = (&description.fq_name, &description.help);
+            let _ = writeln!(page, "| `{name}` | {} | {help}. |", labels.join(", "));
+        }
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/operator-metrics.md");
+        if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            written == page,
+            "{} is not what the metrics say; run with INSTA_UPDATE=always",
+            path.display()
+        );
+    }
 
     #[test]
     fn requests_are_counted_by_verb_and_resource() {
@@ -178,5 +232,12 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}");
         }
+        metrics.count_request(&http::Method::GET, "/api/v1/namespaces/a/pods/b");
+        metrics.count_request(&http::Method::PATCH, "/api/v1/namespaces/a/pods/b");
+        let text = metrics.text(std::iter::empty()).unwrap();
+        assert!(
+            text.contains(r#"larder_operator_api_writes_total{kind="pods",verb="patch"} 1"#),
+            "{text}"
+        );
     }
 }

@@ -1,27 +1,35 @@
-//! The second controller: tells on each `CachePolicy` whether its rules can be used, and which caches follow it.
+//! The second controller: tells on each `CachePolicy` whether its rules can be used, which caches follow it, and how far it got in them.
+//!
+//! It reads nothing but the policy itself: caches and other policies come from its own watches. What a status says follows from them alone, so one
+//! that was missed is made up for by the next event.
+
+mod conflicts;
+mod coverage;
+mod status;
 
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::cache_policy::{CachePolicy, CachePolicyStatus};
-use crds::conditions::{ACCEPTED, Reason};
-use crds::registry_cache::RegistryCache;
-use futures::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{ListParams, Patch, PatchParams};
+use crds::cache_policy::CachePolicy;
+use futures::{Stream, StreamExt as _};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
-use kube::{Api, Resource as _, ResourceExt};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
+use kube::runtime::{Controller, WatchStreamExt as _, watcher};
+use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::reconcile::now;
-use crate::report::{Conditions, State, chain};
+use crate::report::chain;
+use crate::retry;
 use crate::watches::{GuardedCache, GuardedPolicy, scoped};
-use crate::{resolve, retry};
+
+pub use conflicts::{Conflict, conflicts};
+pub use status::{Neighbours, status};
 
 const STATUS_MANAGER: &str = "larder.dev/operator-status";
 const CONCURRENCY: u16 = 4;
@@ -34,77 +42,176 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 pub enum Error {
     #[error("failed to read the CachePolicy")]
     Policy { source: Box<kube::Error> },
-    #[error("failed to list the RegistryCaches")]
-    Caches { source: Box<kube::Error> },
     #[error("failed to write the status of the CachePolicy")]
     Write { source: Box<kube::Error> },
     #[error("failed to finish within {} s", TIMEOUT.as_secs())]
     Timeout,
+    #[error("failed to learn which caches and policies there are: the operator ends")]
+    Ends,
 }
 
-/// Keeps the status of all policies until told to stop.
+/// What one reconcile needs.
+struct Shared {
+    context: Arc<Context>,
+    known: Known,
+}
+
+/// What the watches have shown.
+#[derive(Clone)]
+struct Known {
+    policies: Store<GuardedPolicy>,
+    caches: Store<GuardedCache>,
+}
+
+/// Keeps the status of all policies of a namespace, or of all namespaces, until told to stop.
 pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: CancellationToken) {
     let client = &context.client;
-    let controller = Controller::new(
+    let (policies, policy_writer) = reflector::store();
+    let (caches, cache_writer) = reflector::store();
+    let known = Known { policies, caches };
+    let policy_events = watcher(
         scoped::<GuardedPolicy>(client, namespace.as_deref()),
         watcher::Config::default(),
-    );
-    let policies = controller.store();
-    controller
-        .watches(
-            scoped::<GuardedCache>(client, namespace.as_deref()),
-            watcher::Config::default(),
-            move |cache| affected(&policies, &cache),
-        )
+    )
+    .default_backoff()
+    .reflect(policy_writer);
+    let cache_events = watcher(
+        scoped::<GuardedCache>(client, namespace.as_deref()),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(cache_writer);
+    let (of_policy, of_cache) = (known.clone(), known.clone());
+    let shared = Arc::new(Shared {
+        context: context.clone(),
+        known: known.clone(),
+    });
+    Controller::for_stream(futures::stream::pending(), known.policies.clone())
+        .reconcile_on(wakes(policy_events, move |event| {
+            of_policy.on_policy(event)
+        }))
+        .reconcile_on(wakes(cache_events, move |event| of_cache.on_cache(event)))
         .with_config(
             Config::default()
                 .concurrency(CONCURRENCY)
                 .debounce(DEBOUNCE),
         )
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(one, retry_later, context)
+        .run(one, retry_later, shared)
         .for_each(|_| ready(()))
         .await;
 }
 
-/// The policies whose list of caches may have to change: those that the cache names, and those that list it.
-fn affected(
-    policies: &Store<GuardedPolicy>,
-    cache: &GuardedCache,
-) -> Vec<ObjectRef<GuardedPolicy>> {
-    let name = cache.name_any();
-    let refers = |policy: &str| {
-        cache.meta().deletion_timestamp.is_none()
-            && cache
-                .0
-                .as_ref()
-                .is_ok_and(|cache| cache.spec.policy_refs.iter().any(|one| one.name == policy))
-    };
-    policies
-        .state()
-        .iter()
-        .filter(|policy| policy.namespace() == cache.namespace())
-        .filter(|policy| {
-            let listed = policy.0.as_ref().is_ok_and(|policy| {
-                policy
-                    .status
-                    .as_ref()
-                    .is_some_and(|status| status.caches.contains(&name))
-            });
-            listed || refers(&policy.name_any())
-        })
-        .map(|policy| ObjectRef::from_obj(&**policy))
-        .collect()
+/// The policies that the events of a watch wake.
+fn wakes<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    targets: impl Fn(&Event<K>) -> Vec<ObjectRef<GuardedPolicy>> + Send + 'static,
+) -> impl Stream<Item = ObjectRef<GuardedPolicy>> + Send + 'static
+where
+    K: Send + 'static,
+{
+    events.flat_map(move |event| {
+        let woken = match event {
+            Ok(event) => targets(&event),
+            Err(error) => {
+                tracing::warn!(%error, "a watch failed and starts anew");
+                Vec::new()
+            }
+        };
+        futures::stream::iter(woken)
+    })
 }
 
-async fn one(policy: Arc<GuardedPolicy>, context: Arc<Context>) -> Result<Action, Error> {
+impl Known {
+    /// An edited policy may hide the rules of those that stand behind it in a cache. A list that is complete may lack what an earlier one had.
+    fn on_policy(&self, event: &Event<GuardedPolicy>) -> Vec<ObjectRef<GuardedPolicy>> {
+        match event {
+            Event::Init | Event::InitApply(_) => Vec::new(),
+            Event::InitDone => self.all(),
+            Event::Apply(policy) | Event::Delete(policy) => {
+                let (namespace, name) = (policy.namespace(), policy.name_any());
+                let mut woken = self.those(namespace.as_deref(), |other| {
+                    other != name && self.share_a_cache(namespace.as_deref(), other, &name)
+                });
+                woken.push(ObjectRef::from_obj(policy));
+                woken
+            }
+        }
+    }
+
+    /// The policies that the cache names, and those that list it.
+    fn on_cache(&self, event: &Event<GuardedCache>) -> Vec<ObjectRef<GuardedPolicy>> {
+        match event {
+            Event::Init | Event::InitApply(_) => Vec::new(),
+            Event::InitDone => self.all(),
+            Event::Apply(cache) | Event::Delete(cache) => {
+                let name = cache.name_any();
+                self.policies
+                    .state()
+                    .iter()
+                    .filter(|policy| policy.namespace() == cache.namespace())
+                    .filter(|policy| names(cache, &policy.name_any()) || lists(policy, &name))
+                    .map(|policy| ObjectRef::from_obj(&**policy))
+                    .collect()
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<ObjectRef<GuardedPolicy>> {
+        let policies = self.policies.state();
+        let references = policies.iter().map(|one| ObjectRef::from_obj(&**one));
+        references.collect()
+    }
+
+    fn those(
+        &self,
+        namespace: Option<&str>,
+        chosen: impl Fn(&str) -> bool,
+    ) -> Vec<ObjectRef<GuardedPolicy>> {
+        self.policies
+            .state()
+            .iter()
+            .filter(|policy| policy.namespace().as_deref() == namespace)
+            .filter(|policy| chosen(&policy.name_any()))
+            .map(|policy| ObjectRef::from_obj(&**policy))
+            .collect()
+    }
+
+    fn share_a_cache(&self, namespace: Option<&str>, one: &str, other: &str) -> bool {
+        self.caches
+            .state()
+            .iter()
+            .filter(|cache| cache.namespace().as_deref() == namespace)
+            .any(|cache| names(cache, one) && names(cache, other))
+    }
+}
+
+/// Whether the cache follows the policy.
+fn names(cache: &GuardedCache, policy: &str) -> bool {
+    let refers = |cache: &crds::registry_cache::RegistryCache| {
+        cache.spec.policy_refs.iter().any(|one| one.name == policy)
+    };
+    cache.0.as_ref().is_ok_and(refers)
+}
+
+/// Whether the policy's status names the cache. One that names as many as it can may follow from any.
+fn lists(policy: &GuardedPolicy, cache: &str) -> bool {
+    let status = policy.0.as_ref().ok().and_then(|one| one.status.as_ref());
+    status.is_some_and(|status| {
+        status.bindings.iter().any(|binding| binding.cache == cache)
+            || usize::try_from(status.cache_count).is_ok_and(|all| all > status.bindings.len())
+    })
+}
+
+async fn one(policy: Arc<GuardedPolicy>, shared: Arc<Shared>) -> Result<Action, Error> {
+    let context = &shared.context;
     let namespace = policy.namespace().unwrap_or_default();
     let name = policy.name_any();
     if let Err(invalid) = &policy.0 {
         tracing::warn!(%namespace, %name, error = %invalid.error, "CachePolicy {namespace}/{name} can't be read");
         return Ok(Action::requeue(retry::periodic()));
     }
-    let result = tokio::time::timeout(TIMEOUT, reconcile(&context, &namespace, &name))
+    let result = tokio::time::timeout(TIMEOUT, reconcile(&shared, &namespace, &name))
         .await
         .unwrap_or(Err(Error::Timeout));
     let outcome = match &result {
@@ -122,9 +229,15 @@ async fn one(policy: Arc<GuardedPolicy>, context: Arc<Context>) -> Result<Action
     Ok(Action::requeue(retry::periodic()))
 }
 
-async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<(), Error> {
+async fn reconcile(shared: &Shared, namespace: &str, name: &str) -> Result<(), Error> {
+    let Shared { context, known } = shared;
+    // Without it, a new operator would write that no cache follows the policy.
+    known
+        .caches
+        .wait_until_ready()
+        .await
+        .map_err(|_| Error::Ends)?;
     let policies: Api<CachePolicy> = Api::namespaced(context.client.clone(), namespace);
-    let caches: Api<GuardedCache> = Api::namespaced(context.client.clone(), namespace);
     let policy = policies
         .get_opt(name)
         .await
@@ -134,17 +247,19 @@ async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<(),
     let Some(policy) = policy.filter(|policy| policy.metadata.deletion_timestamp.is_none()) else {
         return Ok(());
     };
-    let caches = caches
-        .list(&ListParams::default().match_any())
-        .await
-        .map_err(|source| Error::Caches {
-            source: Box::new(source),
-        })?;
-    let caches = caches
-        .items
-        .iter()
-        .filter_map(|guard| guard.0.as_ref().ok());
-    let status = status(&policy, caches, &now());
+    let (caches, others) = (known.caches.state(), known.policies.state());
+    let here = |object: Option<String>| object.as_deref() == Some(namespace);
+    let neighbours = Neighbours::new(
+        caches
+            .iter()
+            .filter(|cache| here(cache.namespace()))
+            .filter_map(|cache| cache.0.as_ref().ok()),
+        others
+            .iter()
+            .filter(|other| here(other.namespace()))
+            .filter_map(|other| other.0.as_ref().ok()),
+    );
+    let status = status(&policy, &neighbours, &now());
     if policy.status.as_ref() == Some(&status) {
         return Ok(());
     }
@@ -167,53 +282,14 @@ async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<(),
     }
 }
 
-/// What stands in the status. Pure.
-pub fn status<'a>(
-    policy: &CachePolicy,
-    caches: impl Iterator<Item = &'a RegistryCache>,
-    now: &Time,
-) -> CachePolicyStatus {
-    let name = policy.name_any();
-    let mut caches: Vec<String> = caches
-        .filter(|cache| cache.metadata.deletion_timestamp.is_none())
-        .filter(|cache| cache.spec.policy_refs.iter().any(|one| one.name == name))
-        .map(ResourceExt::name_any)
-        .collect();
-    caches.sort_unstable();
-    let previous = policy.status.clone().unwrap_or_default();
-    let generation = policy.metadata.generation;
-    let mut conditions = Conditions::new(&previous.conditions, generation, now);
-    let state = match resolve::rules(&name, &policy.spec) {
-        Ok(rules) => State::new(
-            true,
-            Reason::Accepted,
-            &format!("All {} rules can be used.", rules.len()),
-        ),
-        Err(problems) => {
-            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            State::new(
-                false,
-                Reason::PolicyInvalid,
-                &(texts.join("; ") + ". Caches that follow this policy keep the last valid one."),
-            )
-        }
-    };
-    conditions.set(ACCEPTED, state);
-    CachePolicyStatus {
-        observed_generation: generation,
-        caches,
-        conditions: conditions.finish(),
-    }
-}
-
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the controller passes its parts by value"
 )]
-fn retry_later(policy: Arc<GuardedPolicy>, error: &Error, context: Arc<Context>) -> Action {
+fn retry_later(policy: Arc<GuardedPolicy>, error: &Error, shared: Arc<Shared>) -> Action {
     let namespace = policy.namespace().unwrap_or_default();
     let name = policy.name_any();
-    let wait = context.failures.failed(&key(&namespace, &name));
+    let wait = shared.context.failures.failed(&key(&namespace, &name));
     tracing::warn!(
         %namespace, %name, error = %chain(error), retry_ms = wait.as_millis(),
         "the status of CachePolicy {namespace}/{name} is not up to date and is tried again"

@@ -3,6 +3,7 @@
 //! `Ready=True` can be built only from a [`Settled`] reconcile. `Reconciling` and `Stalled` stand in the status only while they are true (kstatus).
 
 mod conditions;
+mod in_force;
 mod messages;
 mod storage;
 
@@ -72,6 +73,13 @@ pub fn report(
     let mut conditions = Conditions::new(&previous.conditions, generation, now);
     let mut status = match outcome {
         Ok(settled) => of_settled(settled, &previous, &mut conditions),
+        Ok(settled) => {
+            let mut status = of_settled(settled, &mut conditions);
+            if let Some(policy) = &mut status.policy {
+                policy.policies = in_force::policies(observed, settled.cache, &previous);
+            }
+            status
+        }
         Err(failure) => {
             of_failure(failure, &mut conditions);
             previous.clone()
@@ -201,6 +209,7 @@ fn of_settled(
             applied_replicas: confirmed,
             replicas,
             summary: format!("{confirmed}/{replicas} applied"),
+            policies: Vec::new(),
         }),
         mirrors: cache
             .mirrors

@@ -49,6 +49,7 @@ pub use growth::{Growth, SmallClaim, Stuck, Waiting};
 pub use pods::{CONTAINER, Pods};
 pub use policies::{RuleProblem, freshness, rules};
 use problem::spec_problem;
+pub use policies::{RuleProblem, freshness, narrow, rules};
 pub use problem::{Problem, sentence};
 pub use secrets::{MountedSecret, Purpose};
 pub use settings::KNOWN_AUTHORITIES_FILE;

@@ -1,24 +1,30 @@
 //! `larder-operator run`: puts the parts together. The only place where they are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::join_all;
 use kube::client::{Body, ClientBuilder};
 use kube::runtime::reflector::Store;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequestLayer;
 
 use crate::admin::{self, Admin};
-use crate::args::{self, RunArguments};
+use crate::args::{self, ElectionArguments, RunArguments};
 use crate::confirm::PodAccess;
 use crate::context::Context;
 use crate::memory::Memory;
 use crate::memory::layer::MemoryLayer;
 use crate::metrics::{self, Metrics};
 use crate::optional_apis::{self, OptionalApis};
+use crate::election::{self, Election, Timing};
+use crate::metrics::{self, Metrics};
+use crate::monitoring_api::{self, MonitoringApi};
+use crate::report::chain;
 use crate::resolve::Settings;
 use crate::watches::GuardedCache;
 use crate::{controller, policy_status};
@@ -38,9 +44,11 @@ pub enum Error {
     Signal { source: std::io::Error },
     #[error("failed to serve health and metrics")]
     Admin { source: admin::Error },
+    #[error("failed to go on as the operator that works")]
+    Lease { source: election::Error },
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, or until the Lease is lost. In the latter case the process has to end at once.
 pub async fn run(arguments: RunArguments) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new().map_err(|source| Error::Metrics { source })?);
     let (config, in_cluster) = configuration().await?;
@@ -48,13 +56,120 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
     let client = client(config, &metrics, &memory)?;
     let own_namespace = in_cluster.then(|| config.default_namespace.clone());
     let client = client(config, &metrics)?;
+    let stop = stop_on_signal()?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let (stores, caches) = watch::channel(Vec::new());
+    let admin = admin::serve(
+        arguments.health_listen,
+        Admin {
+            metrics: metrics.clone(),
+            ready: ready.clone(),
+            caches,
+        },
+        stop.clone(),
+    );
+    tracing::info!(in_cluster, namespaces = ?arguments.watch_namespaces, "the operator starts");
+    let work = async {
+        let mut election = candidate(&arguments.election, &config)?;
+        if let Some(election) = &mut election {
+            let acquire = election.acquire(|| ready.store(true, Ordering::Relaxed));
+            tokio::select! {
+                () = acquire => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            tracing::info!(identity = election.identity(), "this operator works");
+        }
+        // From here on, ready means that the caches are known.
+        ready.store(false, Ordering::Relaxed);
+        metrics.leader.set(1);
+        let parts = Parts {
+            arguments: &arguments,
+            in_cluster,
+            client: client(config.clone(), &metrics)?,
+            metrics: metrics.clone(),
+            ready: &ready,
+            stores: &stores,
+            stop: &stop,
+        };
+        tokio::select! {
+            () = lead(parts) => {}
+            source = keep(election.as_mut()) => return Err(Error::Lease { source }),
+        }
+        metrics.leader.set(0);
+        if let Some(election) = &mut election
+            && let Err(error) = election.release().await
+        {
+            tracing::warn!(error = %chain(&error), "the Lease was not given back; another operator takes over when it has run out");
+        }
+        Ok(())
+    };
+    tokio::try_join!(
+        async { admin.await.map_err(|source| Error::Admin { source }) },
+        work,
+    )?;
+    tracing::info!("the operator ends");
+    Ok(())
+}
+
+/// This process as a candidate, with connections of its own. `None`: there is no election.
+fn candidate(arguments: &ElectionArguments, config: &Config) -> Result<Option<Election>, Error> {
+    if !arguments.leader_election {
+        return Ok(None);
+    }
+    let client = Client::try_from(config.clone()).map_err(|source| Error::Client {
+        source: Box::new(source),
+    })?;
+    let namespace = arguments
+        .pod_namespace
+        .as_ref()
+        .unwrap_or(&config.default_namespace);
+    let (lease, pod) = (&arguments.lease_name, &arguments.pod_name);
+    Ok(Some(Election::new(
+        client,
+        namespace,
+        lease,
+        pod,
+        Timing::default(),
+    )))
+}
+
+/// Ends only when the Lease is lost.
+async fn keep(election: Option<&mut Election>) -> election::Error {
+    match election {
+        Some(election) => election.hold().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What [`lead`] needs.
+struct Parts<'a> {
+    arguments: &'a RunArguments,
+    in_cluster: bool,
+    client: Client,
+    metrics: Arc<Metrics>,
+    ready: &'a AtomicBool,
+    stores: &'a watch::Sender<Vec<Store<GuardedCache>>>,
+    stop: &'a CancellationToken,
+}
+
+/// Keeps all caches in line until told to stop.
+async fn lead(parts: Parts<'_>) {
+    let Parts {
+        arguments,
+        in_cluster,
+        client,
+        metrics,
+        ready,
+        stores,
+        stop,
+    } = parts;
     let access = match arguments.pod_access {
         args::PodAccess::Auto if in_cluster => PodAccess::Direct,
         args::PodAccess::Auto | args::PodAccess::Proxy => PodAccess::Proxy(client.clone()),
         args::PodAccess::Direct => PodAccess::Direct,
     };
     let settings = Settings {
-        cache_server_image: arguments.cache_server_image,
+        cache_server_image: arguments.cache_server_image.clone(),
         cache_server_pull_policy: arguments
             .cache_server_pull_policy
             .map(|policy| policy.as_str().to_owned()),
@@ -69,33 +184,46 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
         });
     let (apis, receiver) = watch::channel(known);
     let context = Arc::new(Context::new(
-        client,
+        client.clone(),
         settings,
         access,
-        metrics.clone(),
+        metrics,
         receiver,
     ));
-
-    let stop = stop_on_signal()?;
-    let ready = Arc::new(AtomicBool::new(false));
-    let (store_sender, store) = oneshot::channel::<Store<GuardedCache>>();
-    let namespace = arguments.watch_namespace;
-    tracing::info!(in_cluster, ?namespace, "the operator starts");
-    let admin = admin::serve(
-        arguments.health_listen,
-        Admin {
-            metrics,
-            ready: ready.clone(),
-        },
-        stop.clone(),
+    let (store_sender, mut store_receiver) = mpsc::unbounded_channel();
+    // One pair of controllers for each namespace: a store that several watches fill would lose the objects of all others each time that one of
+    // the watches lists its own anew.
+    let controllers = join_all(
+        scopes(&arguments.watch_namespaces)
+            .into_iter()
+            .map(|namespace| {
+                let store_sender = store_sender.clone();
+                let (context, stop) = (context.clone(), stop.clone());
+                async move {
+                    tokio::join!(
+                        controller::run(
+                            context.clone(),
+                            namespace.clone(),
+                            stop.clone(),
+                            store_sender
+                        ),
+                        policy_status::run(context, namespace, stop),
+                    );
+                }
+            }),
     );
+    drop(store_sender);
     let readiness = async {
-        if let Ok(store) = store.await
-            && store.wait_until_ready().await.is_ok()
-        {
+        let mut all = Vec::new();
+        while let Some(store) = store_receiver.recv().await {
+            all.push(store);
+        }
+        stores.send_replace(all.clone());
+        let synced = join_all(all.iter().map(Store::wait_until_ready)).await;
+        if synced.iter().all(Result::is_ok) {
             ready.store(true, Ordering::Relaxed);
         }
-        // Both controllers go on without this.
+        // The controllers go on without this.
     };
     let controllers = async {
         tokio::join!(
@@ -119,6 +247,20 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
     )?;
     tracing::info!("the operator ends");
     Ok(())
+    let work = async { tokio::join!(controllers, readiness) };
+    tokio::select! {
+        _ = work => {}
+        () = monitoring_api::follow(&client, monitoring) => {}
+    }
+}
+
+/// The namespaces to look after, each once; `None` stands for all.
+fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
+    if namespaces.is_empty() {
+        return vec![None];
+    }
+    let unique: BTreeSet<&String> = namespaces.iter().collect();
+    unique.into_iter().cloned().map(Some).collect()
 }
 
 /// The service account's configuration, or that of a kubeconfig; and whether it is the former.
@@ -160,4 +302,17 @@ fn stop_on_signal() -> Result<CancellationToken, Error> {
         token.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_namespace_is_looked_after_once() {
+        let namespaces = ["b", "a", "b"].map(str::to_owned);
+        let expected = ["a", "b"].map(|name| Some(name.to_owned()));
+        assert_eq!(scopes(&namespaces), expected);
+        assert_eq!(scopes(&[]), [None]);
+    }
 }

@@ -8,7 +8,6 @@ mod seen;
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::time::Duration;
 
 use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
@@ -60,6 +59,7 @@ pub struct Wake {
 impl Wake {
     /// Runs all watches until dropped.
     pub async fn run(self, apis: watch::Sender<OptionalApis>) {
+    pub async fn run(self, monitoring: watch::Receiver<MonitoringApi>) {
         let policies = self.clone();
         let secrets = self.clone();
         let [config_maps, services, stateful_sets] = core_children();
@@ -150,8 +150,31 @@ impl Wake {
                 Err(error) => {
                     tracing::warn!(%error, "failed to look which optional kinds exist");
                 }
+    /// Watches the monitoring kinds that exist, anew each time that others do.
+    async fn monitoring(&self, mut known: watch::Receiver<MonitoringApi>) {
+        let mut watches = JoinSet::new();
+        loop {
+            let found = *known.borrow_and_update();
+            watches.shutdown().await;
+            for resource in monitoring_api::resources(found) {
+                let wake = self.clone();
+                watches.spawn(async move {
+                    let api: Api<DynamicObject> = match &wake.namespace {
+                        Some(namespace) => {
+                            Api::namespaced_with(wake.client.clone(), namespace, &resource)
+                        }
+                        None => Api::all_with(wake.client.clone(), &resource),
+                    };
+                    wake.watch(api, managed(), version, instance).await;
+                });
             }
-            tokio::time::sleep(DISCOVERY).await;
+            if known.changed().await.is_err() {
+                // The operator ends.
+                return;
+            }
+            for cache in self.caches.state() {
+                self.send(ObjectRef::from_obj(&*cache));
+            }
         }
     }
 

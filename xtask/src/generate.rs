@@ -1,5 +1,6 @@
 //! Files that users read and the code determines. They are committed, and the check proves that they are current.
 
+mod chart_values;
 mod reference;
 
 use std::fs;
@@ -11,7 +12,7 @@ use crate::command::root;
 /// Writes them, or says which are not current.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut outdated = Vec::new();
-    for (path, text) in files() {
+    for (path, text) in files()? {
         let full = root().join(&path);
         let current = fs::read_to_string(&full).unwrap_or_default();
         if current == text {
@@ -36,11 +37,11 @@ pub(crate) fn run(check: bool) -> Result<()> {
     Ok(())
 }
 
-fn files() -> Vec<(String, String)> {
+fn files() -> Result<Vec<(String, String)>> {
     let definitions = crds::schema::definitions();
     let mut files = Vec::new();
     for (name, definition) in &definitions {
-        for folder in ["crds/yaml", "helm/crds"] {
+        for folder in ["crds/yaml", "helm/files/crds"] {
             files.push((
                 format!("{folder}/{name}"),
                 crds::schema::to_yaml(definition),
@@ -49,5 +50,11 @@ fn files() -> Vec<(String, String)> {
         let page = format!("docs/reference/{}.md", definition.spec.names.kind);
         files.push((page, reference::page(definition)));
     }
-    files
+    let read = |path: &str| {
+        fs::read_to_string(root().join(path)).with_context(|| format!("failed to read {path}"))
+    };
+    let readme = "helm/README.md";
+    let text = chart_values::readme(&read(readme)?, &read("helm/values.yaml")?)?;
+    files.push((readme.to_owned(), text));
+    Ok(files)
 }

@@ -14,7 +14,7 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Arguments {
-    /// Writes the files that are generated from the code: custom resource definitions.
+    /// Writes the files that are generated from the code: custom resource definitions, their reference, the chart's table of values.
     Generate {
         /// Changes nothing; fails when a file is not current.
         #[arg(long)]

@@ -57,6 +57,21 @@ pub struct PolicyStatus {
     pub replicas: i32,
     /// The two numbers as `3/3 applied`.
     pub summary: String,
+    /// The `CachePolicies` that this hash was made from, each with its generation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub policies: Vec<PolicyGeneration>,
+}
+
+/// A `CachePolicy` at one generation.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyGeneration {
+    /// The policy's name.
+    pub name: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
 }
 
 /// A mirror configuration that is rendered.

@@ -32,7 +32,7 @@ pub(crate) fn operator_outside_of_the_cluster_confirms_by_the_pod_proxy(
     operator.check_running()?;
     operator.stop()?;
     let said = std::fs::read_to_string(&log).context("failed to read the operator's log")?;
-    scale_operator(world, 1)?;
+    scale_operator(world, 2)?;
     confirmed.with_context(|| format!("the operator said: {said}"))?;
     cache.wait_until_ready(&mut world.node)
 }

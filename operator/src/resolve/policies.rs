@@ -163,7 +163,8 @@ fn values<T: std::str::FromStr<Err = InvalidValue>>(
         .collect()
 }
 
-fn narrow(mut rule: Rule, hosts: &BTreeSet<&RegistryHost>) -> Option<Rule> {
+/// The rule as it stands in a cache with these upstreams. `None`: it can't match there.
+pub fn narrow(mut rule: Rule, hosts: &BTreeSet<&RegistryHost>) -> Option<Rule> {
     if rule.upstreams.is_empty() {
         return Some(rule);
     }

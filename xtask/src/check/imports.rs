@@ -12,7 +12,7 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     Rule {
         scope: &["crds/src/values"],
         forbidden: &[
@@ -99,6 +99,23 @@ const RULES: [Rule; 13] = [
             "Timestamp::now",
         ],
         reason: "resolve and render are pure",
+    },
+    Rule {
+        scope: &[
+            "operator/src/election/record",
+            "operator/src/policy_status/status",
+            "operator/src/policy_status/conflicts",
+            "operator/src/policy_status/coverage",
+        ],
+        forbidden: &[
+            "kube::Client",
+            "kube::Api",
+            "async fn",
+            ".await",
+            "Instant::now",
+            "Timestamp::now",
+        ],
+        reason: "what stands in a lease or a status is decided without clients and clocks",
     },
     Rule {
         scope: &["operator/src/resolve", "operator/src/render"],
