@@ -10,6 +10,12 @@ pub const STALLED: &str = "Stalled";
 pub const POLICY_APPLIED: &str = "PolicyApplied";
 /// `False` when monitoring is asked for and its API is not installed.
 pub const MONITORING_READY: &str = "MonitoringReady";
+/// `True` when every mirror configuration is rendered as declared.
+pub const MIRRORS_READY: &str = "MirrorsReady";
+/// Present, and `True`, only while the policy denies what nodes may get from the upstream.
+pub const NOT_ENFORCEABLE: &str = "NotEnforceable";
+/// Present, and `True`, only while the policy refuses what nodes can get from nowhere else.
+pub const NOT_PULLABLE: &str = "NotPullable";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 
@@ -44,6 +50,10 @@ pub enum Reason {
     Disabled,
     /// The rules can be used.
     Accepted,
+    /// Nodes may go to the upstream by themselves.
+    FallbackAllowed,
+    /// Nodes may not go to the upstream by themselves.
+    FallbackForbidden,
 }
 
 impl Reason {
@@ -64,6 +74,8 @@ impl Reason {
             Self::ApiMissing => "ApiMissing",
             Self::Disabled => "Disabled",
             Self::Accepted => "Accepted",
+            Self::FallbackAllowed => "FallbackAllowed",
+            Self::FallbackForbidden => "FallbackForbidden",
         }
     }
 }

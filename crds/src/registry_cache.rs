@@ -1,6 +1,7 @@
 //! `RegistryCache`: where and how a cache runs.
 
 mod capacity;
+mod mirror;
 mod monitoring;
 mod placement;
 mod status;
@@ -15,10 +16,11 @@ use crate::cache_policy::FreshnessSpec;
 use crate::policy::Action;
 
 pub use capacity::CapacitySpec;
-pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
-pub use placement::{
-    ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
+pub use mirror::{
+    Capability, Fallback, MirrorSpec, MirrorTargetKind, MirrorTargetSpec, RuntimeSpec, RuntimeType,
 };
+pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
+pub use placement::{ImageSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec};
 pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
 pub use upstream::{
     ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
@@ -51,6 +53,8 @@ pub use upstream::{
 #[x_kube(validation = ("!has(self.defaultUpstream) || self.upstreams.exists(u, u.host == self.defaultUpstream)", "defaultUpstream must be the host of one of the upstreams"))]
 #[x_kube(validation = ("self.mirrors.all(m, m.upstreams.all(h, self.upstreams.exists(u, u.host == h)))", "mirrors: each entry of a mirror's upstreams must be the host of one of the upstreams"))]
 #[x_kube(validation = ("self.allowAnonymousPrivate || !self.upstreams.exists(u, has(u.credentials) && size(u.credentials) > 0)", "upstreams with credentials need allowAnonymousPrivate: true, because clients of the cache show no credentials: everybody who reaches it can pull what its credentials unlock"))]
+#[x_kube(validation = ("self.mirrors.all(m, m.runtime.type != 'Docker' || size(m.upstreams) > 0 || (size(self.upstreams) == 1 && self.upstreams[0].host == 'docker.io'))", "mirrors: Docker can only mirror docker.io: write upstreams: [docker.io]"))]
+#[x_kube(validation = ("self.mirrors.all(m, m.runtime.type != 'Docker' || size(self.upstreams) == 1 || (has(self.defaultUpstream) && self.defaultUpstream == 'docker.io'))", "defaultUpstream: Docker names no upstream when it asks a mirror, so write defaultUpstream: docker.io"))]
 pub struct RegistryCacheSpec {
     /// The registries that the cache may ask. Nothing else is ever reached through it.
     #[schemars(length(min = 1, max = 64))]
@@ -119,5 +123,11 @@ fn mirrors() -> Vec<MirrorSpec> {
         name: "nodes".to_owned(),
         endpoint: None,
         upstreams: Vec::new(),
+        runtime: RuntimeSpec::default(),
+        fallback: Fallback::default(),
+        capabilities: mirror::capabilities(),
+        credentials_secret_ref: None,
+        ca_secret_ref: None,
+        target: None,
     }]
 }

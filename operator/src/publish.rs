@@ -1,6 +1,9 @@
 //! The second half of step 5: writes the status if it changed, and an event if a condition turned.
 
-use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, Reason, STALLED};
+use crds::conditions::{
+    MIRRORS_READY, MONITORING_READY, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED, READY, Reason,
+    STALLED,
+};
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -139,7 +142,8 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     after
         .iter()
         .filter(|condition| {
-            [READY, POLICY_APPLIED, MONITORING_READY].contains(&condition.type_.as_str())
+            let told = [READY, POLICY_APPLIED, MONITORING_READY, MIRRORS_READY];
+            told.contains(&condition.type_.as_str()) || warns(condition)
         })
         .filter(|condition| !quiet.contains(&condition.reason.as_str()))
         .filter(|condition| {
@@ -147,7 +151,7 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
                 != Some((condition.status.clone(), condition.reason.clone()))
         })
         .map(|condition| Event {
-            type_: if condition.status == "True" {
+            type_: if condition.status == "True" && !warns(condition) {
                 EventType::Normal
             } else {
                 EventType::Warning
@@ -158,4 +162,9 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
             secondary: None,
         })
         .collect()
+}
+
+/// Of a condition that is there only while something is wrong.
+fn warns(condition: &Condition) -> bool {
+    [NOT_ENFORCEABLE, NOT_PULLABLE].contains(&condition.type_.as_str())
 }

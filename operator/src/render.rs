@@ -19,8 +19,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::monitoring_api;
 use crate::resolve::ResolvedCache;
+use names::MirrorTarget;
 
 pub use alerts::ALERTS;
+pub use mirror::{MirrorObject, formats};
 
 /// Everything that a cache is made of, one field an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +31,9 @@ pub struct Rendered {
     pub service: Service,
     pub pods_service: Service,
     pub stateful_set: StatefulSet,
-    pub mirrors: Vec<ConfigMap>,
+    pub mirrors: Vec<MirrorObject>,
+    /// Objects that are not rendered now, and must not be removed.
+    pub kept: Vec<MirrorTarget>,
     /// `None`: switched off, or its API is missing.
     pub service_monitor: Option<Value>,
     pub prometheus_rule: Option<Value>,
@@ -63,7 +67,8 @@ pub fn render(cache: &ResolvedCache) -> Rendered {
         service: service::clients(cache),
         pods_service: service::pods(cache),
         stateful_set: stateful_set::stateful_set(cache),
-        mirrors: mirror::config_maps(cache),
+        mirrors: mirror::objects(cache),
+        kept: cache.kept_mirrors.clone(),
         service_monitor: (monitoring.service_monitor.enabled
             && cache.monitoring_api.service_monitor)
             .then(|| service_monitor::service_monitor(cache)),
@@ -81,6 +86,7 @@ impl Rendered {
             pods_service,
             stateful_set,
             mirrors,
+            kept: _,
             service_monitor,
             prometheus_rule,
         } = self;
@@ -91,7 +97,10 @@ impl Rendered {
             typed(&stateful_set)?,
         ];
         for mirror in &mirrors {
-            manifests.push(typed(mirror)?);
+            manifests.push(match mirror {
+                MirrorObject::ConfigMap(object) => typed(object)?,
+                MirrorObject::Secret(object) => typed(object)?,
+            });
         }
         manifests
             .extend(service_monitor.map(|body| untyped(monitoring_api::service_monitor(), body)));
@@ -131,7 +140,14 @@ fn untyped(resource: ApiResource, body: Value) -> Manifest {
 
 /// Adds the annotation that tells a later run whether it would render the same.
 fn with_hash(mut body: Value) -> Value {
-    let digest = Sha256::digest(body.to_string());
+    let mut hashed = body.clone();
+    // An annotation must not help to guess what a Secret holds; its values are compared themselves.
+    if hashed["kind"] == "Secret"
+        && let Some(data) = hashed["data"].as_object_mut()
+    {
+        data.values_mut().for_each(|value| *value = Value::Null);
+    }
+    let digest = Sha256::digest(hashed.to_string());
     let hash = digest
         .iter()
         .take(16)

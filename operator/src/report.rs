@@ -4,9 +4,10 @@
 
 mod conditions;
 mod messages;
+mod mirrors;
 
 use crds::conditions::{self as names, Reason};
-use crds::registry_cache::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
+use crds::registry_cache::{PolicyStatus, RegistryCacheStatus};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -18,6 +19,7 @@ use crate::resolve::ResolvedCache;
 
 pub use conditions::{Condition, Conditions, State};
 pub use messages::{chain, truncate};
+pub use mirrors::conflicts;
 
 /// A reconcile that went through all steps.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +93,9 @@ fn of_failure(failure: &Failure, conditions: &mut Conditions<'_>) {
         conditions.keep(names::POLICY_APPLIED);
     }
     conditions.keep(names::MONITORING_READY);
+    conditions.keep(names::MIRRORS_READY);
+    conditions.keep(names::NOT_ENFORCEABLE);
+    conditions.keep(names::NOT_PULLABLE);
 }
 
 fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> RegistryCacheStatus {
@@ -112,9 +117,14 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
         .as_ref()
         .and_then(|stateful_set| rollout(stateful_set, replicas));
     let failure = applied.failures.first().map(Failure::of_apply);
-    let stalled = policy.stalled || failure.as_ref().is_some_and(|failure| failure.stalled);
+    let mirrors = mirrors::state(cache, applied);
+    let mirrors_hold = cache.mirror_problems.is_empty();
+    let stalled =
+        policy.stalled || !mirrors_hold || failure.as_ref().is_some_and(|failure| failure.stalled);
     let ready_state = if policy.problem {
         State::new(false, policy.state.reason, &policy.state.message)
+    } else if !mirrors_hold {
+        mirrors.clone()
     } else if let Some(failure) = failure {
         State::new(false, failure.reason, &failure.message)
     } else if let Some(message) = rollout {
@@ -142,6 +152,10 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
     conditions.set(names::READY, ready_state);
     conditions.set(names::POLICY_APPLIED, policy.state);
     conditions.set(names::MONITORING_READY, monitoring_state(cache, applied));
+    conditions.set(names::MIRRORS_READY, mirrors);
+    for (type_, state) in conflicts(&cache.enforcement) {
+        conditions.set(type_, state);
+    }
     let confirmed = i32::try_from(confirmation.confirmed()).unwrap_or(i32::MAX);
     RegistryCacheStatus {
         observed_generation: None,
@@ -153,15 +167,7 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
             replicas,
             summary: format!("{confirmed}/{replicas} applied"),
         }),
-        mirrors: cache
-            .mirrors
-            .iter()
-            .zip(&applied.mirrors)
-            .map(|(mirror, config_map)| RenderedMirror {
-                name: mirror.name.clone(),
-                config_map: config_map.clone(),
-            })
-            .collect(),
+        mirrors: mirrors::rendered(cache, applied),
         conditions: Vec::new(),
     }
 }

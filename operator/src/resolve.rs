@@ -4,7 +4,9 @@
 //! there is none, nothing is rendered.
 
 mod capacity;
+mod enforcement;
 mod last_good;
+mod mirrors;
 mod policies;
 mod problem;
 mod secrets;
@@ -16,15 +18,20 @@ use std::path::PathBuf;
 use crds::policy::{self, Policy};
 use crds::registry_cache::{ImageSpec, MonitoringSpec, RegistryCache, ServiceSpec, VolumeSpec};
 use crds::static_config::{LogFormat, StaticConfig};
-use crds::values::{Endpoint, RegistryHost};
+use crds::values::RegistryHost;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::ResourceExt as _;
 
 use crate::monitoring_api::MonitoringApi;
 use crate::observe::Observed;
-use crate::render::names::Owner;
+use crate::render::names::{MirrorTarget, Owner};
 use upstreams::Upstreams;
 
+pub use enforcement::{Conflict, Enforcement};
+pub use mirrors::{
+    CacheEndpoint, Containerd, Credentials, Mirror, MirrorAccess, MirroredUpstream, Runtime,
+    TalosForm,
+};
 pub use policies::{RuleProblem, freshness, rules};
 pub use problem::{Problem, sentence};
 pub use secrets::{MountedSecret, Purpose};
@@ -69,8 +76,19 @@ pub struct ResolvedCache {
     /// Where clients in the cluster reach the cache, once the Service has an address.
     pub(crate) endpoint: Option<String>,
     pub(crate) mirrors: Vec<Mirror>,
+    /// Objects of mirrors that can't be rendered now: what nodes use is not taken from them.
+    pub(crate) kept_mirrors: Vec<MirrorTarget>,
+    pub(crate) mirror_problems: Vec<Problem>,
+    pub(crate) enforcement: Enforcement,
     pub(crate) monitoring: MonitoringSpec,
     pub(crate) monitoring_api: MonitoringApi,
+}
+
+impl ResolvedCache {
+    /// Why mirrors can't be rendered as declared.
+    pub fn mirror_problems(&self) -> &[Problem] {
+        &self.mirror_problems
+    }
 }
 
 /// The policy that is in force.
@@ -80,15 +98,6 @@ pub struct ResolvedPolicy {
     pub(crate) hash: String,
     /// Why it is not the declared one, but the last good one. Empty: it is the declared one.
     pub(crate) problems: Vec<Problem>,
-}
-
-/// A mirror configuration that can be rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirror {
-    pub(crate) name: String,
-    pub(crate) endpoint: String,
-    /// Each upstream with the address that a client falls back to.
-    pub(crate) upstreams: Vec<(RegistryHost, Endpoint)>,
 }
 
 /// Checks and merges.
@@ -102,23 +111,30 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         .live
         .cluster_ip(&owner.name)
         .map(|ip| endpoint(ip, spec.service.port));
-    let mirrors = mirrors(observed, &upstreams.checked, endpoint.as_deref())
-        .map_err(|problems| Error { problems })?;
+    let access = MirrorAccess {
+        endpoint: endpoint.clone(),
+        certificate_authority: None,
+    };
+    let mirrors = mirrors::mirrors(observed, &owner, &upstreams.checked, &access);
     let policy = match declared(observed, &owner, &upstreams) {
         Ok(policy) => ResolvedPolicy {
             text: policy.to_yaml(),
             hash: policy.hash(),
             problems: Vec::new(),
         },
-        Err(problems) => match last_good::policy(&observed.live, &owner) {
-            Some((text, hash)) => ResolvedPolicy {
+        Err(problems) => {
+            let Some((text, hash)) = last_good::policy(&observed.live, &owner) else {
+                let problems = problems.into_iter().chain(mirrors.problems).collect();
+                return Err(Error { problems });
+            };
+            ResolvedPolicy {
                 text,
                 hash,
                 problems,
-            },
-            None => return Err(Error { problems }),
-        },
+            }
+        }
     };
+    let enforcement = enforcement::enforcement(&policy.text, &mirrors.resolved);
     Ok(ResolvedCache {
         replicas: spec.replicas,
         volume: spec.storage.volume.clone(),
@@ -135,7 +151,10 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         secrets: secrets::volumes(&upstreams.secrets),
         ca_secrets: upstreams.ca_secrets,
         endpoint,
-        mirrors,
+        mirrors: mirrors.resolved,
+        kept_mirrors: mirrors.kept,
+        mirror_problems: mirrors.problems,
+        enforcement,
         monitoring: spec.monitoring.clone(),
         monitoring_api: observed.monitoring,
         owner,
@@ -219,65 +238,5 @@ fn endpoint(ip: &str, port: i32) -> String {
         format!("http://[{ip}]:{port}")
     } else {
         format!("http://{ip}:{port}")
-    }
-}
-
-/// The mirrors whose endpoint is known.
-fn mirrors(
-    observed: &Observed,
-    upstreams: &[policy::Upstream],
-    cluster_endpoint: Option<&str>,
-) -> Result<Vec<Mirror>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut mirrors = Vec::new();
-    for (number, mirror) in observed.cache.spec.mirrors.iter().enumerate() {
-        let selected: BTreeSet<String> = mirror
-            .upstreams
-            .iter()
-            .map(|host| {
-                host.parse::<RegistryHost>()
-                    .map_or_else(|_| host.clone(), String::from)
-            })
-            .collect();
-        for host in &selected {
-            if !upstreams.iter().any(|one| one.host.as_str() == host) {
-                problems.push(Problem::Spec {
-                    field: format!("mirrors[{number}].upstreams"),
-                    reason: format!("{host} is not the host of one of the upstreams"),
-                });
-            }
-        }
-        let endpoint = match &mirror.endpoint {
-            Some(text) => match text.parse::<Endpoint>() {
-                Ok(endpoint) => Some(endpoint.to_string()),
-                Err(error) => {
-                    problems.push(Problem::Spec {
-                        field: format!("mirrors[{number}].endpoint"),
-                        reason: error.to_string(),
-                    });
-                    None
-                }
-            },
-            None => cluster_endpoint.map(str::to_owned),
-        };
-        if let Some(endpoint) = endpoint {
-            mirrors.push(Mirror {
-                name: mirror.name.clone(),
-                endpoint,
-                upstreams: upstreams
-                    .iter()
-                    .filter(|one| selected.is_empty() || selected.contains(one.host.as_str()))
-                    .filter_map(|one| {
-                        let first = one.effective_endpoints().into_iter().next()?;
-                        Some((one.host.clone(), first))
-                    })
-                    .collect(),
-            });
-        }
-    }
-    if problems.is_empty() {
-        Ok(mirrors)
-    } else {
-        Err(problems)
     }
 }

@@ -7,6 +7,7 @@ use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
+use operator::confidential::Confidential;
 use operator::monitoring_api::MonitoringApi;
 use operator::observe::{FoundPolicy, Live, Observed};
 use operator::resolve::Settings;
@@ -24,6 +25,8 @@ struct State {
     monitoring: bool,
     #[serde(default)]
     secrets: BTreeMap<String, BTreeSet<String>>,
+    #[serde(default)]
+    values: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// The settings of all tests.
@@ -64,6 +67,12 @@ pub(crate) fn observed(path: &Path) -> Observed {
             .data(json!({"spec": {"clusterIP": ip}}));
         (resource, object)
     });
+    let values = cluster.values.into_iter().flat_map(|(name, values)| {
+        values.into_iter().map(move |(key, text)| {
+            let value = Confidential::new(text.into_bytes());
+            ((name.clone(), key), value)
+        })
+    });
     Observed {
         cache,
         policies,
@@ -72,6 +81,7 @@ pub(crate) fn observed(path: &Path) -> Observed {
             .into_iter()
             .map(|(name, keys)| (name, Some(keys)))
             .collect(),
+        secret_values: values.collect(),
         live: Live::new(service),
         pods: Vec::new(),
         claims: Vec::new(),
