@@ -6,12 +6,14 @@
 //! without a node: an upstream and a cache server. Nothing outside those namespaces is touched, except the cache directory and,
 //! when something is missing, the Debian packages of the machine.
 
+pub mod authority;
 pub mod cache_server;
 pub mod command;
 pub mod component;
 pub mod conformance;
 pub mod images;
 pub mod larder;
+pub mod mirror;
 pub mod namespaces;
 pub mod node;
 pub mod olareg;
