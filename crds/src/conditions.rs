@@ -16,6 +16,12 @@ pub const RISKY: &str = "Risky";
 pub const STORAGE_READY: &str = "StorageReady";
 /// Present, and `True`, only while `suspend` is.
 pub const SUSPENDED: &str = "Suspended";
+/// `True` when every mirror configuration is rendered as declared.
+pub const MIRRORS_READY: &str = "MirrorsReady";
+/// Present, and `True`, only while the policy denies what nodes may get from the upstream.
+pub const NOT_ENFORCEABLE: &str = "NotEnforceable";
+/// Present, and `True`, only while the policy refuses what nodes can get from nowhere else.
+pub const NOT_PULLABLE: &str = "NotPullable";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 /// `True` on a `CachePolicy` that a `RegistryCache` names.
@@ -70,6 +76,10 @@ pub enum Reason {
     RuleShadowed,
     /// A rule names an upstream that none of the caches has.
     UpstreamUnknown,
+    /// Nodes may go to the upstream by themselves.
+    FallbackAllowed,
+    /// Nodes may not go to the upstream by themselves.
+    FallbackForbidden,
 }
 
 impl Reason {
@@ -97,6 +107,8 @@ impl Reason {
             Self::NotReferenced => "NotReferenced",
             Self::RuleShadowed => "RuleShadowed",
             Self::UpstreamUnknown => "UpstreamUnknown",
+            Self::FallbackAllowed => "FallbackAllowed",
+            Self::FallbackForbidden => "FallbackForbidden",
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::authority::ServerFiles;
 use crate::component::Component;
 use crate::larder::Metrics;
 use crate::node::ADDRESS;
@@ -45,8 +46,22 @@ impl CacheServer {
 
     /// Starts `program` with its store and settings in `directory`; `policy` is YAML. Returns when it is ready.
     pub fn start(program: &Path, directory: &Path, policy: &str) -> Result<Self> {
+        Self::start_with(program, directory, None, policy)
+    }
+
+    /// As [`Self::start`], with a certificate where TLS is to be spoken.
+    pub fn start_with(
+        program: &Path,
+        directory: &Path,
+        tls: Option<&ServerFiles>,
+        policy: &str,
+    ) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("failed to create {}", directory.display()))?;
+        let tls = tls.map_or(String::new(), |files| {
+            let (certificate, key) = (files.certificate.display(), files.key.display());
+            format!("  tls: {{certificateFile: {certificate}, keyFile: {key}}}\n")
+        });
         let indented = policy.trim_end().replace('\n', "\n  ");
         let settings = format!(
             "server:
@@ -55,7 +70,7 @@ impl CacheServer {
   store: {}
   logFormat: Json
   accessLog: true
-policy:
+{tls}policy:
   {indented}
 ",
             Self::address(),

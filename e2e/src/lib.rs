@@ -7,6 +7,7 @@
 //! as a process. Nothing outside those namespaces is touched, except the cache directory and,
 //! when something is missing, the Debian packages of the machine.
 
+pub mod authority;
 pub mod cache_server;
 pub mod cluster;
 pub mod command;
@@ -14,6 +15,7 @@ pub mod component;
 pub mod conformance;
 pub mod images;
 pub mod larder;
+pub mod mirror;
 pub mod namespaces;
 pub mod node;
 pub mod olareg;

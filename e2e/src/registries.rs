@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::authority::ServerFiles;
 use crate::cache_server::CacheServer;
 use crate::images::{self, Artifact, Image, Seeds};
 use crate::node::network;
@@ -21,6 +22,7 @@ const TOOLS: &[&str] = &[
     "distribution",
     "containerd",
     "helm",
+    "mirrors",
 ];
 
 /// Bytes of the only layer of [`Registries::large`]: enough to come over several connections.
@@ -34,6 +36,7 @@ pub struct Registries {
     pub images: Seeds,
     /// One layer that can't be compressed; `library/large:1`.
     pub large: Image,
+    pub operator: PathBuf,
     state: PathBuf,
     cache_server: PathBuf,
     directories: usize,
@@ -64,13 +67,15 @@ impl Setting for Registries {
         images.push_to(&upstream)?;
         upstream.push("library/large", "1", &Artifact::from(large.clone()))?;
         progress("the upstream is ready");
+        let programs = Programs::built()?;
         Ok(Self {
             tools,
             upstream,
             images,
             large,
             state: state.to_owned(),
-            cache_server: Programs::built()?.cache_server,
+            operator: programs.operator,
+            cache_server: programs.cache_server,
             directories: 0,
         })
     }
@@ -121,5 +126,12 @@ defaultUpstream: docker.io
     pub fn cache_with(&mut self, policy: &str) -> Result<CacheServer> {
         let directory = self.directory()?;
         CacheServer::start(&self.cache_server, &directory, policy)
+    }
+
+    /// Likewise, with TLS, and forgets what the upstream was asked before.
+    pub fn cache_with_tls(&mut self, files: &ServerFiles, policy: &str) -> Result<CacheServer> {
+        self.upstream.clear_requests()?;
+        let directory = self.directory()?;
+        CacheServer::start_with(&self.cache_server, &directory, Some(files), policy)
     }
 }

@@ -5,7 +5,7 @@ mod cases;
 use std::process::ExitCode;
 
 use cases::{
-    admit, chart, image, missing, monitoring, outside, plain, policy, pull, remove, repair,
+    admit, chart, image, mirrors, missing, monitoring, outside, plain, policy, pull, remove, repair,
 };
 
 fn main() -> ExitCode {
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         missing::missing_policy_and_secret_are_named_and_heal,
         missing::broken_policy_leaves_the_last_good_one_in_force,
         missing::foreign_object_is_not_overwritten,
+        mirrors::credentials_of_a_mirror_are_rendered_rotated_and_removed,
         pull::node_falls_back_to_the_upstream_while_the_cache_is_stopped,
         outside::operator_outside_of_the_cluster_confirms_by_the_pod_proxy,
         remove::retained_volume_outlives_the_cache,

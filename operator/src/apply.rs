@@ -7,6 +7,7 @@ pub mod plan;
 
 use std::collections::BTreeSet;
 
+use crds::registry_cache::MirrorTargetKind;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
@@ -17,6 +18,10 @@ use crate::observe::{Live, core_children};
 use crate::optional_apis::OptionalApis;
 use crate::render::names::{self, Owner};
 use crate::render::{Manifest, Rendered};
+use crate::monitoring_api::{self, MonitoringApi};
+use crate::observe::{Live, core_children, mirror_resource};
+use crate::render::names::{self, MirrorTarget, Owner};
+use crate::render::{Manifest, MirrorObject, Rendered};
 
 /// Why the cluster could not be brought in line.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +73,19 @@ pub enum Error {
     StatefulSet { source: serde_json::Error },
 }
 
+impl Error {
+    /// Whether it is about that object.
+    pub fn is_of(&self, object_kind: &str, object_name: &str) -> bool {
+        match self {
+            Self::NotOwned { kind, name, .. }
+            | Self::Leftover { kind, name, .. }
+            | Self::Write { kind, name, .. }
+            | Self::Prune { kind, name, .. } => kind == object_kind && name == object_name,
+            Self::Render { .. } | Self::StatefulSet { .. } => false,
+        }
+    }
+}
+
 /// The cluster has what was rendered, but for the failures that are listed.
 #[derive(Debug, Default)]
 pub struct Applied {
@@ -75,8 +93,8 @@ pub struct Applied {
     pub stateful_set: Option<StatefulSet>,
     /// Whether the policy that the pods must take is a new one.
     pub policy_changed: bool,
-    /// Names of the mirror configurations that exist.
-    pub mirrors: Vec<String>,
+    /// The mirror configurations that exist as rendered.
+    pub mirrors: Vec<MirrorTarget>,
     /// Failures that did not stop the rest: a Service that can't be written must not keep a policy from the pods.
     pub failures: Vec<Error>,
     /// Failures of objects without which the cache serves.
@@ -100,10 +118,15 @@ pub async fn apply(
         owner,
         live,
     };
+    let mirrors: Vec<MirrorTarget> = rendered.mirrors.iter().map(MirrorObject::target).collect();
+    let kept = rendered.kept.clone();
     let mut applied = Applied {
         policy_changed: policy_changed(&rendered, live),
         mirrors: mirror_names(&rendered),
         ..Applied::default()
+        mirrors: Vec::new(),
+        failures: Vec::new(),
+        optional_failures: Vec::new(),
     };
     let manifests = rendered
         .into_apply_order()
@@ -111,6 +134,10 @@ pub async fn apply(
     let wanted: BTreeSet<(String, String)> = manifests
         .iter()
         .map(|manifest| (manifest.resource.kind.clone(), manifest.name.clone()))
+        .chain(
+            kept.into_iter()
+                .map(|target| (target.kind.as_str().to_owned(), target.name)),
+        )
         .collect();
     for manifest in manifests {
         match step.ensure(&manifest).await {
@@ -118,6 +145,11 @@ pub async fn apply(
                 if manifest.resource.kind == "StatefulSet" {
                     applied.stateful_set = Some(stateful_set(&object)?);
                 }
+                let (kind, name) = (&manifest.resource.kind, &manifest.name);
+                let is_this = |one: &&MirrorTarget| one.kind.as_str() == kind && one.name == *name;
+                applied
+                    .mirrors
+                    .extend(mirrors.iter().find(is_this).cloned());
             }
             // Without the files that they mount, nothing else makes sense.
             Err(error) if manifest.name == names::config_map(&owner.name) => return Err(error),
@@ -126,6 +158,10 @@ pub async fn apply(
         }
     }
     let resources = core_children().into_iter().chain(apis.resources());
+    let resources = core_children()
+        .into_iter()
+        .chain([mirror_resource(MirrorTargetKind::Secret)])
+        .chain(monitoring_api::resources(monitoring));
     for resource in resources {
         step.prune(&resource, &wanted, &mut applied.failures).await;
     }

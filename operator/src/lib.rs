@@ -30,6 +30,7 @@ pub mod report;
 pub mod policy_status;
 
 pub mod admin;
+pub mod confidential;
 pub mod context;
 pub mod memory;
 pub mod election;

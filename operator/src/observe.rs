@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crds::cache_policy::CachePolicy;
-use crds::registry_cache::RegistryCache;
+use crds::registry_cache::{MirrorTargetKind, RegistryCache};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
@@ -25,6 +25,8 @@ use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::optional_apis::OptionalApis;
+use crate::confidential::Confidential;
+use crate::monitoring_api::{self, MonitoringApi};
 use crate::render::names;
 
 pub use claims::{CacheClaim, FoundClass};
@@ -47,6 +49,10 @@ pub struct Observed {
     pub policies: BTreeMap<String, FoundPolicy>,
     /// The Secrets that the cache names.
     pub secrets: SecretKeys,
+    /// Keys of the Secrets that the cache names; `None`: there is no such Secret.
+    pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// What is rendered of Secrets into mirror configurations, by Secret and key.
+    pub secret_values: BTreeMap<(String, String), Confidential>,
     pub live: Live,
     pub pods: Vec<CachePod>,
     pub claims: Vec<PartialObjectMeta<PersistentVolumeClaim>>,
@@ -200,6 +206,7 @@ pub async fn observe(
         return Ok(None);
     };
     let (policies, (secrets, authorities), children, mirrors, pods, claims) = tokio::try_join!(
+    let (policies, (secrets, secret_values), children, mirrors, pods, claims) = tokio::try_join!(
         policies(client, namespace, &cache),
         secrets(client, namespace, &cache),
         children(client, namespace, &cache, &apis),
@@ -213,6 +220,7 @@ pub async fn observe(
         cache,
         policies,
         secrets,
+        secret_values,
         // What was read by name is newer than what was listed, so it comes last.
         live: Live::new(mirrors.into_iter().chain(children)),
         pods,
@@ -246,11 +254,18 @@ async fn policies(
 }
 
 /// Keys of the Secrets by their names, and the text of the authorities. Nothing else of what they hold leaves this function.
+type Secrets = (
+    BTreeMap<String, Option<BTreeSet<String>>>,
+    BTreeMap<(String, String), Confidential>,
+);
+
+/// The names of the keys, and of the values only those that mirrors need.
 async fn secrets(
     client: &Client,
     namespace: &str,
     cache: &RegistryCache,
 ) -> Result<(SecretKeys, Option<String>), Error> {
+) -> Result<Secrets, Error> {
     let api: &Api<Secret> = &Api::namespaced(client.clone(), namespace);
     let names: BTreeSet<Cow<'_, str>> = secret_names(cache).collect();
     let source = &authority_source(cache);
@@ -301,6 +316,29 @@ pub fn tls_secret(cache: &RegistryCache) -> Option<Cow<'_, str>> {
 /// Names of the Secrets that a cache refers to.
 pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = Cow<'_, str>> {
     let of_upstreams = cache.spec.upstreams.iter().flat_map(|upstream| {
+        Ok((name.to_owned(), data))
+    });
+    let found = try_join_all(reads).await?;
+    let needed: BTreeSet<(&str, &str)> = rendered_keys(cache).collect();
+    let mut keys = BTreeMap::new();
+    let mut values = BTreeMap::new();
+    for (name, data) in found {
+        keys.insert(
+            name.clone(),
+            data.as_ref().map(|data| data.keys().cloned().collect()),
+        );
+        for (key, value) in data.into_iter().flatten() {
+            if needed.contains(&(name.as_str(), key.as_str())) {
+                values.insert((name.clone(), key), Confidential::new(value.0));
+            }
+        }
+    }
+    Ok((keys, values))
+}
+
+/// Names of the Secrets that a cache refers to.
+pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
+    let upstreams = cache.spec.upstreams.iter().flat_map(|upstream| {
         let authorities = upstream.ca_secret_ref.iter().map(|one| &one.name);
         let credentials = upstream.credentials.iter();
         let credentials = credentials.filter_map(|one| Some(&one.secret_ref.as_ref()?.name));
@@ -332,6 +370,21 @@ pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = Cow<'_, str>>
         .chain(of_door.into_iter().flatten().map(|one| &one.name))
         .map(|name| Cow::Borrowed(name.as_str()))
         .chain(tls_secret(cache))
+            .map(String::as_str)
+    });
+    upstreams.chain(rendered_keys(cache).map(|(name, _)| name))
+}
+
+/// Secrets and keys whose values are rendered into mirror configurations.
+pub fn rendered_keys(cache: &RegistryCache) -> impl Iterator<Item = (&str, &str)> {
+    cache.spec.mirrors.iter().flat_map(|mirror| {
+        let credentials = mirror.credentials_secret_ref.iter().flat_map(|one| {
+            let name = one.name.as_str();
+            [(name, "username"), (name, "password")]
+        });
+        let authority = mirror.ca_secret_ref.iter();
+        credentials.chain(authority.map(|one| (one.name.as_str(), one.key.as_str())))
+    })
 }
 
 /// Reads each child that the cache may have by its name: what is not ours, and so not watched, is found too.
@@ -357,6 +410,12 @@ async fn children(
         .iter()
         .map(|mirror| (config_map.clone(), names::mirror(&name, &mirror.name)));
     let optional = apis.resources().map(|kind| (kind, name.clone()));
+    let [config_map, service, stateful_set] = core_children();
+    let mirrors = cache.spec.mirrors.iter().map(|mirror| {
+        let target = names::mirror_target(&name, mirror);
+        (mirror_resource(target.kind), target.name)
+    });
+    let monitoring = monitoring_api::resources(monitoring).map(|kind| (kind, name.clone()));
     let children = [
         (config_map.clone(), names::config_map(&name)),
         (config_map.clone(), names::authorities(&name)),
@@ -384,25 +443,38 @@ async fn children(
     Ok(try_join_all(reads).await?.into_iter().flatten().collect())
 }
 
-/// Lists the mirror configurations that exist, for those that are no longer declared.
+/// The kind of object that holds a mirror configuration.
+pub fn mirror_resource(kind: MirrorTargetKind) -> ApiResource {
+    match kind {
+        MirrorTargetKind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+        MirrorTargetKind::Secret => ApiResource::erase::<Secret>(&()),
+    }
+}
+
+/// Lists the mirror configurations that exist, for those that are no longer declared. What is in them does not matter.
 async fn mirrors(
     client: &Client,
     namespace: &str,
     name: &str,
 ) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
-    let [resource, ..] = core_children();
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let list = api
-        .list(&cached(&names::mirror_selector(name)))
-        .await
-        .map_err(failed(|| {
-            format!("the mirrors of RegistryCache {namespace}/{name}")
-        }))?;
-    Ok(list
-        .items
-        .into_iter()
-        .map(|object| (resource.clone(), object))
-        .collect())
+    let selector = &names::mirror_selector(name);
+    let lists = [MirrorTargetKind::ConfigMap, MirrorTargetKind::Secret].map(|kind| async move {
+        let resource = mirror_resource(kind);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        let list = api
+            .list_metadata(&cached(selector))
+            .await
+            .map_err(failed(|| {
+                format!("the mirrors of RegistryCache {namespace}/{name}")
+            }))?;
+        let objects = list.items.into_iter().map(|found| {
+            let mut object = DynamicObject::new(&found.name_any(), &resource);
+            object.metadata = found.metadata;
+            (resource.clone(), object)
+        });
+        Ok(objects.collect::<Vec<_>>())
+    });
+    Ok(try_join_all(lists).await?.into_iter().flatten().collect())
 }
 
 async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<CachePod>, Error> {

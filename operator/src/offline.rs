@@ -14,7 +14,11 @@ use serde_json::{Value, json};
 
 use crate::observe::{FoundPolicy, Live, Observed, secret_names, tls_secret};
 use crate::optional_apis::OptionalApis;
+use crate::confidential::Confidential;
+use crate::monitoring_api::MonitoringApi;
+use crate::observe::{FoundPolicy, Live, Observed, rendered_keys, secret_names};
 use crate::render::{self, render};
+use crate::report::conflicts;
 use crate::resolve::{self, Settings, resolve};
 
 pub use documents::Documents;
@@ -88,10 +92,25 @@ pub fn output(
         let (namespace, name) = (cache.namespace().unwrap_or_default(), cache.name_any());
         let observed = observed(documents, cache, apis, &mut output.notes);
         let resolved = resolve(&observed, settings).map_err(|source| Error::Resolve {
+        let observed = observed(documents, cache, monitoring, &mut output.notes);
+        let failed = |source| Error::Resolve {
             namespace: namespace.clone(),
             name: name.clone(),
             source,
-        })?;
+        };
+        let resolved = resolve(&observed, settings).map_err(failed)?;
+        // In a cluster they stop their own mirror only, and stand in its conditions.
+        if !resolved.mirror_problems.is_empty() {
+            return Err(failed(resolve::Error {
+                problems: resolved.mirror_problems,
+            }));
+        }
+        for (type_, state) in conflicts(&resolved.enforcement) {
+            output.notes.push(format!(
+                "RegistryCache {namespace}/{name} will be {type_}: {}",
+                state.message
+            ));
+        }
         let manifests = render(&resolved)
             .into_apply_order()
             .map_err(|source| Error::Render {
@@ -134,8 +153,19 @@ fn observed(
         policies.insert(reference.name.clone(), found);
     }
     let mut secrets = BTreeMap::new();
+    let mut secret_values = BTreeMap::new();
     for name in secret_names(cache).collect::<BTreeSet<_>>() {
         let keys = documents.secrets.get(&key(&name)).cloned();
+        let found = documents.secrets.get(&key(name));
+        for (_, key) in rendered_keys(cache).filter(|(secret, _)| *secret == name) {
+            let value = match found {
+                Some(values) => values.get(key).cloned(),
+                None => Some(Confidential::new(placeholder(key).into_bytes())),
+            };
+            let place = (name.to_owned(), key.to_owned());
+            secret_values.extend(value.map(|value| (place, value)));
+        }
+        let keys = found.map(|values| values.keys().cloned().collect());
         let keys = keys.unwrap_or_else(|| {
             let keys = expected_keys(cache, &name);
             notes.push(format!(
@@ -166,6 +196,7 @@ fn observed(
         cache: cache.clone(),
         policies,
         secrets,
+        secret_values,
         live: Live::new([(service, address)]),
         pods: Vec::new(),
         claims: Vec::new(),
@@ -174,6 +205,15 @@ fn observed(
         time: 0,
         classes: BTreeMap::new(),
         monitoring,
+    }
+}
+
+/// Stands for a value of a Secret that is not in the files.
+fn placeholder(key: &str) -> String {
+    match key {
+        "username" | "password" => key.to_uppercase(),
+        _ => "-----BEGIN CERTIFICATE-----\nCERTIFICATE-AUTHORITY\n-----END CERTIFICATE-----\n"
+            .to_owned(),
     }
 }
 
@@ -219,6 +259,8 @@ fn expected_keys(cache: &RegistryCache, name: &str) -> BTreeSet<String> {
     let mut tokens = tokens.chain(&spec.admin_token_secret_ref);
     if tokens.any(|one| one.name == name) {
         add(&["token"]);
+    for (_, key) in rendered_keys(cache).filter(|(secret, _)| *secret == name) {
+        add(&[key]);
     }
     keys
 }

@@ -3,6 +3,9 @@
 use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, RISKY, Reason, STALLED};
 use crds::conditions::{
     MONITORING_READY, POLICY_APPLIED, READY, Reason, STALLED, STORAGE_READY, SUSPENDED,
+use crds::conditions::{
+    MIRRORS_READY, MONITORING_READY, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED, READY, Reason,
+    STALLED,
 };
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -215,6 +218,8 @@ fn tells(condition: &Condition, known: bool) -> bool {
         .iter()
         .filter(|condition| {
             [READY, POLICY_APPLIED, MONITORING_READY, RISKY].contains(&condition.type_.as_str())
+            let told = [READY, POLICY_APPLIED, MONITORING_READY, MIRRORS_READY];
+            told.contains(&condition.type_.as_str()) || warns(condition)
         })
         .filter(|condition| !quiet.contains(&condition.reason.as_str()))
         .filter(|condition| {
@@ -223,6 +228,7 @@ fn tells(condition: &Condition, known: bool) -> bool {
         })
         .map(|condition| Event {
             type_: if condition.status == "True" && condition.type_ != RISKY {
+            type_: if condition.status == "True" && !warns(condition) {
                 EventType::Normal
             } else {
                 EventType::Warning
@@ -240,4 +246,9 @@ fn tells(condition: &Condition, known: bool) -> bool {
         STORAGE_READY => known,
         _ => false,
     }
+}
+
+/// Of a condition that is there only while something is wrong.
+fn warns(condition: &Condition) -> bool {
+    [NOT_ENFORCEABLE, NOT_PULLABLE].contains(&condition.type_.as_str())
 }

@@ -29,8 +29,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::optional_apis::OptionalKind;
 use crate::resolve::ResolvedCache;
+use names::MirrorTarget;
 
 pub use alerts::ALERTS;
+pub use mirror::{MirrorObject, formats};
 
 /// Everything that a cache is made of, one field an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +41,9 @@ pub struct Rendered {
     pub service: Service,
     pub pods_service: Service,
     pub stateful_set: StatefulSet,
-    pub mirrors: Vec<ConfigMap>,
+    pub mirrors: Vec<MirrorObject>,
+    /// Objects that are not rendered now, and must not be removed.
+    pub kept: Vec<MirrorTarget>,
     /// `None`: switched off, or its API is missing.
     pub service_monitor: Option<Value>,
     pub prometheus_rule: Option<Value>,
@@ -85,7 +89,8 @@ pub fn render(cache: &ResolvedCache) -> Rendered {
         service: service::clients(cache),
         pods_service: service::pods(cache),
         stateful_set: stateful_set::stateful_set(cache),
-        mirrors: mirror::config_maps(cache),
+        mirrors: mirror::objects(cache),
+        kept: cache.kept_mirrors.clone(),
         service_monitor: (monitoring.service_monitor.enabled
             && cache.apis.has(OptionalKind::ServiceMonitor))
         .then(|| service_monitor::service_monitor(cache)),
@@ -119,6 +124,7 @@ impl Rendered {
             pods_service,
             stateful_set,
             mirrors,
+            kept: _,
             service_monitor,
             prometheus_rule,
             certificate,
@@ -148,7 +154,10 @@ impl Rendered {
             manifests.push(typed(ingress)?);
         }
         for mirror in &mirrors {
-            manifests.push(typed(mirror)?);
+            manifests.push(match mirror {
+                MirrorObject::ConfigMap(object) => typed(object)?,
+                MirrorObject::Secret(object) => typed(object)?,
+            });
         }
         // After the mirrors, because the time at which nodes may have them is counted from what this one says.
         if let Some(authorities) = &authorities {
@@ -198,7 +207,14 @@ fn untyped(kind: OptionalKind, body: Value) -> Manifest {
 
 /// Adds the annotation that tells a later run whether it would render the same.
 fn with_hash(mut body: Value) -> Value {
-    let digest = Sha256::digest(body.to_string());
+    let mut hashed = body.clone();
+    // An annotation must not help to guess what a Secret holds; its values are compared themselves.
+    if hashed["kind"] == "Secret"
+        && let Some(data) = hashed["data"].as_object_mut()
+    {
+        data.values_mut().for_each(|value| *value = Value::Null);
+    }
+    let digest = Sha256::digest(hashed.to_string());
     let hash = digest
         .iter()
         .take(16)

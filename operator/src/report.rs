@@ -9,6 +9,10 @@ mod storage;
 
 use crds::conditions::{self as names, Reason};
 use crds::registry_cache::{PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus};
+mod mirrors;
+
+use crds::conditions::{self as names, Reason};
+use crds::registry_cache::{PolicyStatus, RegistryCacheStatus};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -25,6 +29,8 @@ pub use messages::{chain, restarts, truncate};
 
 /// The definition allows no longer ones.
 const MAXIMUM_REQUEST: usize = 256;
+pub use messages::{chain, truncate};
+pub use mirrors::conflicts;
 
 /// A reconcile that went through all steps.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +125,9 @@ fn of_failure(failure: &Failure, conditions: &mut Conditions<'_>) {
     conditions.keep(names::MONITORING_READY);
     conditions.keep(names::RISKY);
     conditions.keep(names::STORAGE_READY);
+    conditions.keep(names::MIRRORS_READY);
+    conditions.keep(names::NOT_ENFORCEABLE);
+    conditions.keep(names::NOT_PULLABLE);
 }
 
 fn of_settled(
@@ -153,8 +162,14 @@ fn of_settled(
         || storage_stalled
         || failure.as_ref().is_some_and(|failure| failure.stalled);
     let pending = applied.suspended.as_deref().unwrap_or_default();
+    let mirrors = mirrors::state(cache, applied);
+    let mirrors_hold = cache.mirror_problems.is_empty();
+    let stalled =
+        policy.stalled || !mirrors_hold || failure.as_ref().is_some_and(|failure| failure.stalled);
     let ready_state = if policy.problem {
         State::new(false, policy.state.reason, &policy.state.message)
+    } else if !mirrors_hold {
+        mirrors.clone()
     } else if let Some(failure) = failure {
         State::new(false, failure.reason, &failure.message)
     } else if !pending.is_empty() {
@@ -200,6 +215,10 @@ fn of_settled(
         );
     }
     conditions.set(names::STORAGE_READY, storage);
+    conditions.set(names::MIRRORS_READY, mirrors);
+    for (type_, state) in conflicts(&cache.enforcement) {
+        conditions.set(type_, state);
+    }
     let confirmed = i32::try_from(confirmation.confirmed()).unwrap_or(i32::MAX);
     RegistryCacheStatus {
         endpoint: cache.endpoint.clone(),
@@ -234,6 +253,8 @@ fn restart(previous: &RegistryCacheStatus, applied: &Applied) -> Option<RolloutS
         if !changes.contains(change) {
             changes.push(change.clone());
         }
+        mirrors: mirrors::rendered(cache, applied),
+        conditions: Vec::new(),
     }
     (!changes.is_empty()).then_some(RolloutStatus { changes })
 }

@@ -11,6 +11,9 @@ mod growth;
 mod last_good;
 mod network;
 mod pods;
+mod enforcement;
+mod last_good;
+mod mirrors;
 mod policies;
 mod problem;
 mod secrets;
@@ -30,7 +33,7 @@ use crds::static_config::StaticConfig;
     VolumeSpec,
 };
 use crds::static_config::{LogFormat, StaticConfig};
-use crds::values::{Endpoint, RegistryHost};
+use crds::values::RegistryHost;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::ResourceExt as _;
 
@@ -47,6 +50,14 @@ use upstreams::Upstreams;
 
 pub use growth::{Growth, SmallClaim, Stuck, Waiting};
 pub use pods::{CONTAINER, Pods};
+use crate::render::names::{MirrorTarget, Owner};
+use upstreams::Upstreams;
+
+pub use enforcement::{Conflict, Enforcement};
+pub use mirrors::{
+    CacheEndpoint, Containerd, Credentials, Mirror, MirrorAccess, MirroredUpstream, Runtime,
+    TalosForm,
+};
 pub use policies::{RuleProblem, freshness, rules};
 use problem::spec_problem;
 pub use policies::{RuleProblem, freshness, narrow, rules};
@@ -101,6 +112,10 @@ pub struct ResolvedCache {
     /// Where clients in the cluster reach the cache, once the Service has an address.
     pub(crate) endpoint: Option<String>,
     pub(crate) mirrors: Vec<Mirror>,
+    /// Objects of mirrors that can't be rendered now: what nodes use is not taken from them.
+    pub(crate) kept_mirrors: Vec<MirrorTarget>,
+    pub(crate) mirror_problems: Vec<Problem>,
+    pub(crate) enforcement: Enforcement,
     pub(crate) monitoring: MonitoringSpec,
     pub(crate) apis: OptionalApis,
     pub(crate) tls: Option<Tls>,
@@ -131,6 +146,13 @@ impl ResolvedCache {
     pub(crate) exposure: ExposureSpec,
 }
 
+impl ResolvedCache {
+    /// Why mirrors can't be rendered as declared.
+    pub fn mirror_problems(&self) -> &[Problem] {
+        &self.mirror_problems
+    }
+}
+
 /// The policy that is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedPolicy {
@@ -138,15 +160,6 @@ pub struct ResolvedPolicy {
     pub(crate) hash: String,
     /// Why it is not the declared one, but the last good one. Empty: it is the declared one.
     pub(crate) problems: Vec<Problem>,
-}
-
-/// A mirror configuration that can be rendered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirror {
-    pub(crate) name: String,
-    pub(crate) endpoint: String,
-    /// Each upstream with the address that a client falls back to.
-    pub(crate) upstreams: Vec<(RegistryHost, Endpoint)>,
 }
 
 /// Checks and merges.
@@ -169,19 +182,29 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let mirrors = mirrors(observed, &upstreams.checked, endpoint.as_deref())
         .map_err(|problems| Error { problems })?;
     let policy = match declared(observed, &owner, &upstreams, &door) {
+        .map(|ip| endpoint(ip, spec.service.port));
+    let access = MirrorAccess {
+        endpoint: endpoint.clone(),
+        certificate_authority: None,
+    };
+    let mirrors = mirrors::mirrors(observed, &owner, &upstreams.checked, &access);
+    let policy = match declared(observed, &owner, &upstreams) {
         Ok(policy) => ResolvedPolicy {
             text: policy.to_yaml(),
             hash: policy.hash(),
             problems: Vec::new(),
         },
-        Err(problems) => match last_good::policy(&observed.live, &owner) {
-            Some((text, hash)) => ResolvedPolicy {
+        Err(problems) => {
+            let Some((text, hash)) = last_good::policy(&observed.live, &owner) else {
+                let problems = problems.into_iter().chain(mirrors.problems).collect();
+                return Err(Error { problems });
+            };
+            ResolvedPolicy {
                 text,
                 hash,
                 problems,
-            },
-            None => return Err(Error { problems }),
-        },
+            }
+        }
     };
     let accounts = if policy.problems.is_empty() {
         upstreams.accounts
@@ -189,6 +212,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         last_good::accounts(&observed.live, &owner)
     };
     let size = &spec.storage.volume.size.0;
+    let enforcement = enforcement::enforcement(&policy.text, &mirrors.resolved);
     Ok(ResolvedCache {
         replicas: spec.replicas,
         volume: spec.storage.volume.clone(),
@@ -206,7 +230,10 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         policy,
         ca_secrets: upstreams.ca_secrets,
         endpoint,
-        mirrors,
+        mirrors: mirrors.resolved,
+        kept_mirrors: mirrors.kept,
+        mirror_problems: mirrors.problems,
+        enforcement,
         monitoring: spec.monitoring.clone(),
         apis: observed.apis.clone(),
         tls,
@@ -342,65 +369,5 @@ fn endpoint(scheme: &str, ip: &str, port: i32) -> String {
         format!("{scheme}://[{ip}]:{port}")
     } else {
         format!("{scheme}://{ip}:{port}")
-    }
-}
-
-/// The mirrors whose endpoint is known.
-fn mirrors(
-    observed: &Observed,
-    upstreams: &[policy::Upstream],
-    cluster_endpoint: Option<&str>,
-) -> Result<Vec<Mirror>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut mirrors = Vec::new();
-    for (number, mirror) in observed.cache.spec.mirrors.iter().enumerate() {
-        let selected: BTreeSet<String> = mirror
-            .upstreams
-            .iter()
-            .map(|host| {
-                host.parse::<RegistryHost>()
-                    .map_or_else(|_| host.clone(), String::from)
-            })
-            .collect();
-        for host in &selected {
-            if !upstreams.iter().any(|one| one.host.as_str() == host) {
-                problems.push(Problem::Spec {
-                    field: format!("mirrors[{number}].upstreams"),
-                    reason: format!("{host} is not the host of one of the upstreams"),
-                });
-            }
-        }
-        let endpoint = match &mirror.endpoint {
-            Some(text) => match text.parse::<Endpoint>() {
-                Ok(endpoint) => Some(endpoint.to_string()),
-                Err(error) => {
-                    problems.push(Problem::Spec {
-                        field: format!("mirrors[{number}].endpoint"),
-                        reason: error.to_string(),
-                    });
-                    None
-                }
-            },
-            None => cluster_endpoint.map(str::to_owned),
-        };
-        if let Some(endpoint) = endpoint {
-            mirrors.push(Mirror {
-                name: mirror.name.clone(),
-                endpoint,
-                upstreams: upstreams
-                    .iter()
-                    .filter(|one| selected.is_empty() || selected.contains(one.host.as_str()))
-                    .filter_map(|one| {
-                        let first = one.effective_endpoints().into_iter().next()?;
-                        Some((one.host.clone(), first))
-                    })
-                    .collect(),
-            });
-        }
-    }
-    if problems.is_empty() {
-        Ok(mirrors)
-    } else {
-        Err(problems)
     }
 }

@@ -82,9 +82,16 @@ impl Wake {
                 watcher::Config::default(),
                 |_| {},
                 version,
-                |secret| secrets.caches_that(secret, |cache, name| {
-                    secret_names(cache).any(|one| one == name)
-                }),
+                |secret| {
+                    let named = secrets.caches_that(secret, |cache, name| {
+                        secret_names(cache).any(|one| one == name)
+                    });
+                    // Those that hold mirror configurations are the operator's own.
+                    let ours = secret.labels().get(names::MANAGED_BY.0).map(String::as_str)
+                        == Some(names::MANAGED_BY.1);
+                    let owned = if ours { instance(secret) } else { Vec::new() };
+                    named.into_iter().chain(owned).collect()
+                },
             ),
             self.watch(
                 scoped::<Pod>(&self.client, self.namespace.as_deref()),

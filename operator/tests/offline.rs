@@ -99,6 +99,45 @@ stringData: {.dockerconfigjson: '{}'}
 }
 
 #[test]
+fn credentials_of_a_mirror_come_from_the_files_or_are_a_placeholder() {
+    let cache = CACHE.replace(
+        "[{name: nodes}]",
+        "[{name: nodes, credentialsSecretRef: {name: east}, endpoint: 'https://cache.example', caSecretRef: {name: ca}}]",
+    );
+    let hosts = |text: &str| {
+        let object = render(text).unwrap().objects.pop().unwrap();
+        assert_eq!(object["kind"], "Secret");
+        let value = object["data"]["docker.io.hosts.toml"].clone();
+        let bytes: k8s_openapi::ByteString = serde_json::from_value(value).unwrap();
+        String::from_utf8(bytes.0).unwrap()
+    };
+    // USERNAME:PASSWORD
+    assert!(hosts(&cache).contains("Basic VVNFUk5BTUU6UEFTU1dPUkQ=\""));
+    let secret = "
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: east, namespace: team}
+data: {username: ZWFzdA==}
+stringData: {password: pass}
+";
+    assert!(hosts(&format!("{cache}{secret}")).contains("Basic ZWFzdDpwYXNz\""));
+    let broken = secret.replace("ZWFzdA==", "'?secret?'");
+    let said = said(&format!("{cache}{broken}"));
+    assert!(
+        said.contains("data.username") && !said.contains("?secret?"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_note_tells_what_the_mirrors_do_not_enforce() {
+    let denying = CACHE.replace("action: Cache", "action: Deny");
+    let notes = render(&denying).unwrap().notes.join("\n");
+    insta::assert_snapshot!(notes.lines().last().unwrap());
+}
+
+#[test]
 fn errors_say_what_and_where() {
     let table = [
         "a: [",
@@ -112,6 +151,10 @@ fn errors_say_what_and_where() {
         ),
         &CACHE.replace("host: docker.io", "host: 'docker io'"),
         &format!("{CACHE}---{CACHE}"),
+        &CACHE.replace(
+            "{name: nodes}",
+            "{name: nodes, runtime: {type: K3s}, capabilities: [Pull]}",
+        ),
     ];
     let said: Vec<String> = table.iter().map(|text| said(text)).collect();
     insta::assert_snapshot!(said.join("\n---\n"));

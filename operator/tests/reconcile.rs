@@ -414,3 +414,86 @@ async fn hand_edits_are_repaired_and_what_is_not_wanted_is_removed() {
     PATCH /apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache/status
     ");
 }
+
+/// A mirror whose credentials are in the Secret `east`.
+fn guard_mirror(cluster: &mut api_server::Cluster, password: Option<&str>) {
+    let path = "/api/v1/namespaces/team-a/secrets/east";
+    match password {
+        Some(password) => {
+            let data = json!({"username": "ZWFzdA==", "password": password});
+            let metadata = json!({"name": "east", "namespace": "team-a"});
+            cluster.put(path, json!({"metadata": metadata, "data": data}));
+        }
+        None => drop(cluster.objects.remove(path)),
+    }
+    cluster.objects.get_mut(CACHE).unwrap()["spec"]["mirrors"] =
+        json!([{"name": "nodes", "credentialsSecretRef": {"name": "east"}}]);
+}
+
+#[tokio::test]
+async fn credentials_move_a_mirror_into_a_secret_which_follows_them() {
+    let test = Test::settled().await;
+    let hosts = |test: &Test| {
+        let path = "/api/v1/namespaces/team-a/secrets/cache-mirror-nodes";
+        test.server
+            .with(|cluster| cluster.objects[path]["data"]["docker.io.hosts.toml"].clone())
+    };
+    test.server
+        .with(|cluster| guard_mirror(cluster, Some("b2xk")));
+    test.reconcile().await.unwrap();
+    insta::assert_snapshot!(test.take_writes().join("\n"), @r"
+    PATCH /api/v1/namespaces/team-a/secrets/cache-mirror-nodes
+    DELETE /api/v1/namespaces/team-a/configmaps/cache-mirror-nodes
+    PATCH /apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache/status
+    ");
+    assert_eq!(
+        test.status()["mirrors"],
+        json!([{"name": "nodes", "kind": "Secret", "object": "cache-mirror-nodes", "formats": ["hosts.toml"]}])
+    );
+    test.reconcile().await.unwrap();
+    assert!(test.take_writes().is_empty());
+
+    let before = hosts(&test);
+    test.server
+        .with(|cluster| guard_mirror(cluster, Some("bmV3")));
+    test.reconcile().await.unwrap();
+    insta::assert_snapshot!(test.take_writes().join("\n"), @"PATCH /api/v1/namespaces/team-a/secrets/cache-mirror-nodes");
+    let after = hosts(&test);
+    assert_ne!(before, after);
+
+    // Nodes go on with what they have while the Secret is gone.
+    test.server.with(|cluster| guard_mirror(cluster, None));
+    test.reconcile().await.unwrap();
+    assert_eq!(hosts(&test), after);
+    insta::assert_snapshot!(test.condition("MirrorsReady"), @"False SecretNotFound: Secret team-a/east does not exist; create it with the type kubernetes.io/basic-auth and the keys username and password, or remove mirrors[0].credentialsSecretRef. Until then what was rendered before stays.");
+    assert_eq!(test.condition("Ready"), test.condition("MirrorsReady"));
+    assert_ne!(test.condition("Stalled"), "absent");
+
+    test.server.with(|cluster| {
+        cluster.objects.get_mut(CACHE).unwrap()["spec"]["mirrors"] = json!([]);
+    });
+    test.reconcile().await.unwrap();
+    assert!(
+        test.take_writes()
+            .contains(&"DELETE /api/v1/namespaces/team-a/secrets/cache-mirror-nodes".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_is_left_alone() {
+    let test = Test::settled().await;
+    let path = "/api/v1/namespaces/team-a/secrets/cache-mirror-nodes";
+    test.server.with(|cluster| {
+        let metadata = json!({"name": "cache-mirror-nodes", "namespace": "team-a"});
+        cluster.put(
+            path,
+            json!({"metadata": metadata, "data": {"theirs": "eWVz"}}),
+        );
+        guard_mirror(cluster, Some("b2xk"));
+    });
+    test.reconcile().await.unwrap_err();
+    test.server.with(|cluster| {
+        assert_eq!(cluster.objects[path]["data"], json!({"theirs": "eWVz"}));
+    });
+    insta::assert_snapshot!(test.condition("MirrorsReady"), @"False NotOwned: failed to apply Secret team-a/cache-mirror-nodes: it exists and does not belong to this RegistryCache; delete it, or make the RegistryCache under another name.");
+}

@@ -12,7 +12,7 @@ use crds::registry_cache::SecretRef;
 use crds::static_config::StaticConfig;
 use operator::observe::Observed;
 use operator::render::{ALERTS, Manifest, render};
-use operator::resolve::resolve;
+use operator::resolve::{Problem, resolve};
 use proptest::prelude::*;
 use support::{observed, settings};
 
@@ -27,25 +27,29 @@ fn testdata(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
+fn told(problems: &[Problem]) -> String {
+    problems.iter().fold(String::new(), |mut text, problem| {
+        let _ = writeln!(text, "{:?}: {problem}", problem.reason());
+        text
+    })
+}
+
 #[test]
 fn each_input_renders_as_before() {
     insta::glob!("testdata/*.yaml", |path| {
         let observed = observed(path);
         let text = match resolve(&observed, &settings()) {
-            Ok(resolved) => render(&resolved)
-                .into_apply_order()
-                .unwrap()
-                .iter()
-                .map(|manifest| serde_saphyr::to_string(&manifest.body).unwrap())
-                .collect::<Vec<_>>()
-                .join("---\n"),
-            Err(error) => error
-                .problems
-                .iter()
-                .fold(String::new(), |mut text, problem| {
-                    let _ = writeln!(text, "{:?}: {problem}", problem.reason());
-                    text
-                }),
+            Ok(resolved) => {
+                let manifests = render(&resolved)
+                    .into_apply_order()
+                    .unwrap()
+                    .iter()
+                    .map(|manifest| serde_saphyr::to_string(&manifest.body).unwrap())
+                    .collect::<Vec<_>>()
+                    .join("---\n");
+                manifests + &told(resolved.mirror_problems())
+            }
+            Err(error) => told(&error.problems),
         };
         insta::assert_snapshot!(text);
     });
@@ -163,6 +167,45 @@ fn every_alert_can_be_left_out() {
         rule.body["spec"]["groups"][0]["rules"],
         serde_json::json!([])
     );
+}
+
+#[test]
+fn a_secret_shows_nothing_of_what_it_holds_but_in_its_values() {
+    let observed = observed(&testdata("mirrors.yaml"));
+    let secret = |observed: &Observed| {
+        let found = manifests(observed).into_iter();
+        let mut found = found.filter(|one| one.name == "cache-mirror-east");
+        found.next().unwrap().body
+    };
+    let before = secret(&observed);
+    let hosts = before["data"]["docker.io.hosts.toml"].as_str().unwrap();
+    let hosts: k8s_openapi::ByteString = serde_json::from_value(hosts.into()).unwrap();
+    let hosts = String::from_utf8(hosts.0).unwrap();
+    // The end of line that `echo` left is no part of the password.
+    assert!(hosts.contains("Basic ZWFzdDpzZWNyZXQ=\""), "{hosts}");
+    assert!(!format!("{observed:?}").contains("secret\\n"));
+
+    let mut rotated = observed.clone();
+    let place = ("east".to_owned(), "password".to_owned());
+    let value = operator::confidential::Confidential::new(b"another".to_vec());
+    rotated.secret_values.insert(place, value);
+    let after = secret(&rotated);
+    assert_ne!(before["data"], after["data"]);
+    assert_eq!(before["metadata"], after["metadata"]);
+}
+
+#[test]
+fn a_mirror_that_can_not_be_rendered_keeps_what_was() {
+    let mut observed = observed(&testdata("mirrors.yaml"));
+    observed.secrets.remove("east");
+    observed.secret_values.clear();
+    let resolved = resolve(&observed, &settings()).unwrap();
+    let rendered = render(&resolved);
+    let kept: Vec<&str> = rendered.kept.iter().map(|one| one.name.as_str()).collect();
+    assert!(kept.contains(&"cache-mirror-east"), "{kept:?}");
+    let manifests = rendered.into_apply_order().unwrap();
+    assert!(manifests.iter().any(|one| one.name == "cache-mirror-nodes"));
+    assert!(!manifests.iter().any(|one| one.name == "cache-mirror-east"));
 }
 
 proptest! {

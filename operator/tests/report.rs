@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crds::conditions::Reason;
+use crds::registry_cache::MirrorTargetKind;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -15,6 +16,7 @@ use operator::apply::{Applied, Error};
 use operator::confirm::{Confirmation, PodPolicy, PodState};
 use operator::observe::Observed;
 use operator::optional_apis::OptionalKind;
+use operator::render::names::{MirrorTarget, mirror_target};
 use operator::report::{Failure, Settled, report, truncate};
 use operator::resolve::resolve;
 
@@ -47,6 +49,14 @@ fn applied(ready: i32, updated: i32) -> Applied {
             "cache-mirror-edge".to_owned(),
         ],
         ..Applied::default()
+        mirrors: ["cache-mirror-nodes", "cache-mirror-edge"]
+            .map(|name| MirrorTarget {
+                kind: MirrorTargetKind::ConfigMap,
+                name: name.to_owned(),
+            })
+            .into(),
+        failures: Vec::new(),
+        optional_failures: Vec::new(),
     }
 }
 
@@ -243,6 +253,8 @@ fn times_change_only_when_a_condition_turns() {
             ("MonitoringReady", 100),
             ("Risky", 100)
             ("StorageReady", 100)
+            ("MirrorsReady", 100),
+            ("NotEnforceable", 100)
         ]
     );
 }
@@ -273,7 +285,70 @@ fn a_failure_keeps_what_was_known() {
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
     Risky=True RiskyChoice: Everybody who reaches the cache can pull what its credentials for registry.corp.example:5000 unlock: say in access what clients must show.
     StorageReady=True Succeeded: Each volume has the declared size of 50Gi.
+    MirrorsReady=True Succeeded: All 2 mirrors are rendered.
+    NotEnforceable=True FallbackAllowed: rule first/narrowed (mirrors nodes, edge). What is denied there is pulled from the upstream: write fallback: Forbid in these mirrors, or Refuse instead of Deny.
     ");
+}
+
+#[test]
+fn mirrors_and_what_does_not_go_with_them_are_told() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/mirrors.yaml");
+    let mut observed = support::observed(&path);
+    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
+    let told = |observed: &Observed, failures: Vec<Error>, written: &[&str]| {
+        let cache = resolve(observed, &support::settings()).unwrap();
+        let mut applied = applied(1, 1);
+        applied.failures = failures;
+        let targets = cache_targets(observed);
+        let is_written = |target: &MirrorTarget| written.contains(&target.name.as_str());
+        applied.mirrors = targets.into_iter().filter(is_written).collect();
+        let settled = Settled {
+            cache: &cache,
+            applied: &applied,
+            confirmation: &both,
+        };
+        let status = report(observed, Ok(settled), &time(0));
+        let mirrors = status.mirrors.iter().fold(String::new(), |mut text, one| {
+            let formats = one.formats.join(", ");
+            let kind = one.kind.as_str();
+            let _ = writeln!(text, "{}: {kind} {}: {formats}", one.name, one.object);
+            text
+        });
+        table(&status.conditions) + &mirrors
+    };
+    let names = [
+        "cache-mirror-nodes",
+        "cache-mirror-east",
+        "crio-files",
+        "cache-mirror-docker",
+        "cache-mirror-talos",
+    ];
+    let mut text = format!("# problems\n{}\n", told(&observed, Vec::new(), &names));
+    observed.cache.spec.mirrors.truncate(names.len());
+    let _ = writeln!(
+        text,
+        "# all is well\n{}",
+        told(&observed, Vec::new(), &names)
+    );
+    let foreign = Error::NotOwned {
+        kind: "ConfigMap".to_owned(),
+        namespace: "team-a".to_owned(),
+        name: "cache-mirror-nodes".to_owned(),
+    };
+    let rest = told(&observed, vec![foreign], &names[1..]);
+    let _ = writeln!(text, "# one is somebody else's\n{rest}");
+    assert!(
+        !text.contains("secret\n") && !text.contains("c2VjcmV0"),
+        "{text}"
+    );
+    insta::assert_snapshot!(text);
+}
+
+fn cache_targets(observed: &Observed) -> Vec<MirrorTarget> {
+    let mirrors = observed.cache.spec.mirrors.iter();
+    mirrors
+        .map(|mirror| mirror_target("cache", mirror))
+        .collect()
 }
 
 #[test]

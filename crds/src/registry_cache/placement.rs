@@ -91,27 +91,6 @@ pub enum ServiceType {
     LoadBalancer,
 }
 
-/// Mirror configuration for one group of nodes: a `ConfigMap` with a containerd `hosts.toml` for each upstream.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MirrorSpec {
-    /// Name of the group. The `ConfigMap` is named `<cache>-mirror-<name>`.
-    #[schemars(
-        length(min = 1, max = 16),
-        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
-    )]
-    pub name: String,
-    /// The cache as these nodes reach it: `http://10.1.2.3:5000`. Default: the cluster address of the Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 270))]
-    #[x_kube(validation = ("self.matches('^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?/?$')", "endpoint: write http:// or https:// and a host with an optional port, without path, user or query: http://10.1.2.3:5000"))]
-    pub endpoint: Option<String>,
-    /// Hosts of the upstreams to mirror, 20 at most. Default: all.
-    #[serde(default)]
-    #[schemars(length(max = 20), inner(length(min = 1, max = 259)))]
-    pub upstreams: Vec<String>,
-}
-
 /// A container image.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

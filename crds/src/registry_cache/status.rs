@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::MirrorTargetKind;
+
 /// What the operator reports.
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +27,7 @@ pub struct RegistryCacheStatus {
     pub mirrors: Vec<RenderedMirror>,
     /// `Ready`, `PolicyApplied` and `MonitoringReady`; `Reconciling`, `Stalled` and `Risky` only while they are true.
     /// `Ready`, `PolicyApplied`, `MonitoringReady` and `StorageReady`; `Reconciling`, `Stalled` and `Suspended` only while they are true.
+    /// `Ready`, `PolicyApplied`, `MonitoringReady` and `MirrorsReady`; `Reconciling`, `Stalled`, `NotEnforceable` and `NotPullable` only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -80,6 +83,27 @@ pub struct PolicyGeneration {
 pub struct RenderedMirror {
     /// The mirror's name in the spec.
     pub name: String,
-    /// The `ConfigMap` that holds it.
-    pub config_map: String,
+    // A status that an earlier operator wrote lacks the following, and must stay readable.
+    /// Kind of the object that holds it.
+    #[serde(default)]
+    pub kind: MirrorTargetKind,
+    /// Name of the object.
+    #[serde(default)]
+    pub object: String,
+    /// What the object holds, as the runtime calls it: `hosts.toml`, `registries.conf`.
+    #[serde(default)]
+    pub formats: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_an_earlier_operator_can_be_read() {
+        let earlier =
+            serde_json::json!({"mirrors": [{"name": "nodes", "configMap": "cache-mirror-nodes"}]});
+        let status: RegistryCacheStatus = serde_json::from_value(earlier).unwrap();
+        assert_eq!(status.mirrors[0].name, "nodes");
+    }
 }

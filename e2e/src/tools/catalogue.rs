@@ -129,6 +129,16 @@ pub(super) const TOOLS: &[Tool] = &[
         renames: &[],
     },
     Tool {
+        name: "mirrors",
+        version: "1.12.0",
+        minutes: 2,
+        files: module_files!("mirrors"),
+        packages: &["."],
+        tags: "",
+        linker_flags: "",
+        renames: &[],
+    },
+    Tool {
         name: "kubernetes",
         version: "1.34.4",
         minutes: 10,

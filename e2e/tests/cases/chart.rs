@@ -226,8 +226,8 @@ pub(crate) fn operator_has_the_rights_it_needs_and_no_others(world: &mut World) 
             .is_ok()
     };
     for (verb, kind) in [
-        ("create", "secrets"),
-        ("delete", "secrets"),
+        ("update", "secrets"),
+        ("create", "serviceaccounts"),
         ("create", "pods"),
         ("delete", "persistentvolumeclaims"),
         ("create", "clusterroles"),
@@ -238,6 +238,7 @@ pub(crate) fn operator_has_the_rights_it_needs_and_no_others(world: &mut World) 
     for (verb, kind) in [
         ("patch", "statefulsets.apps"),
         ("patch", "pods"),
+        ("create", "secrets"),
         ("patch", "registrycaches.larder.dev/status"),
     ] {
         ensure!(can(verb, kind), "the operator may not {verb} {kind}");

@@ -3,6 +3,7 @@
 pub(crate) mod admit;
 pub(crate) mod chart;
 pub(crate) mod image;
+pub(crate) mod mirrors;
 pub(crate) mod missing;
 pub(crate) mod monitoring;
 pub(crate) mod outside;

@@ -21,21 +21,17 @@ const RANGE: u64 = 4 * 1024 * 1024;
 
 pub(crate) fn containerd_1_6_pulls_by_hosts_toml(registries: &mut Registries) -> Result<()> {
     let cache = registries.empty_cache()?;
-    let programs = registries.unpacked("containerd")?.join("usr/bin");
-    let version = command::output(Command::new(programs.join("containerd")).arg("--version"))?;
-    ensure!(version.contains(" 1.6."), "it is {version}");
+    let programs = Line::OneSix.programs(registries)?;
     let hello = registries.images.hello_1.clone();
     let blobs = proof::blobs(&hello);
-    let settings = "version = 2
-disabled_plugins = ['io.containerd.grpc.v1.cri']
-";
-    let containerd = Containerd::start(registries, &programs, settings)?;
+    let settings = Line::OneSix.settings();
+    let containerd = Containerd::start(registries, &programs, &settings)?;
     containerd.pull("docker.io/library/hello:1.0", &hello)?;
     proof::came_through(registries, &cache, &blobs)?;
     drop(containerd);
 
     registries.upstream.clear_requests()?;
-    let containerd = Containerd::start(registries, &programs, settings)?;
+    let containerd = Containerd::start(registries, &programs, &settings)?;
     containerd.pull("docker.io/library/hello:1.0", &hello)?;
     proof::came_from_the_store(registries, &cache, &blobs, 1)
 }
@@ -44,8 +40,7 @@ pub(crate) fn containerd_2_fetches_ranges_of_a_layer_in_parallel(
     registries: &mut Registries,
 ) -> Result<()> {
     let cache = registries.empty_cache()?;
-    let program = registries.tools.path("containerd")?;
-    let programs = program.parent().context("containerd is in no directory")?;
+    let programs = &Line::Two.programs(registries)?;
     let settings = parallel();
     let large = Artifact::from(registries.large.clone());
     let layer = proof::expected(&registries.large.layers[0]);
@@ -78,8 +73,7 @@ pub(crate) fn containerd_2_fetches_ranges_of_a_layer_in_parallel(
 
 pub(crate) fn two_containerds_share_one_cold_layer(registries: &mut Registries) -> Result<()> {
     let cache = registries.empty_cache()?;
-    let program = registries.tools.path("containerd")?;
-    let programs = program.parent().context("containerd is in no directory")?;
+    let programs = &Line::Two.programs(registries)?;
     let large = Artifact::from(registries.large.clone());
     let first = Containerd::start(registries, programs, &parallel())?;
     let second = Containerd::start(registries, programs, &parallel())?;
@@ -107,17 +101,56 @@ concurrent_layer_fetch_buffer = {RANGE}
     )
 }
 
-/// containerd with an empty store, whose only way to `docker.io` is the cache.
-struct Containerd {
+/// A line of containerd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    OneSix,
+    Two,
+}
+
+impl Line {
+    fn programs(self, registries: &Registries) -> Result<PathBuf> {
+        let (programs, expected) = match self {
+            Self::OneSix => (registries.unpacked("containerd")?.join("usr/bin"), " 1.6."),
+            Self::Two => {
+                let program = registries.tools.path("containerd")?;
+                let programs = program.parent().context("containerd is in no directory")?;
+                (programs.to_owned(), " v2.")
+            }
+        };
+        let version = command::output(Command::new(programs.join("containerd")).arg("--version"))?;
+        ensure!(version.contains(expected), "it is {version}");
+        Ok(programs)
+    }
+
+    fn settings(self) -> String {
+        match self {
+            Self::OneSix => "version = 2
+disabled_plugins = ['io.containerd.grpc.v1.cri']
+"
+            .to_owned(),
+            Self::Two => parallel(),
+        }
+    }
+}
+
+/// containerd with an empty store.
+pub(crate) struct Containerd {
     ctr: PathBuf,
     directory: PathBuf,
     _daemon: Component,
 }
 
 impl Containerd {
+    /// What containerd reads at each pull.
+    pub(crate) fn hosts(&self) -> PathBuf {
+        self.directory.join("certs.d")
+    }
+
+    /// With the cache as the only way to `docker.io`.
     fn start(registries: &mut Registries, programs: &Path, settings: &str) -> Result<Self> {
-        let directory = registries.directory()?;
-        let hosts = directory.join("certs.d/docker.io");
+        let containerd = Self::start_with(registries, programs, settings)?;
+        let hosts = containerd.hosts().join("docker.io");
         fs::create_dir_all(&hosts).context("failed to create the hosts' directory")?;
         // The server, which is asked last, is not there.
         let text = format!(
@@ -129,6 +162,17 @@ capabilities = ['pull', 'resolve']
             CacheServer::address()
         );
         fs::write(hosts.join("hosts.toml"), text).context("failed to write hosts.toml")?;
+        Ok(containerd)
+    }
+
+    /// With nothing said of hosts.
+    pub(crate) fn start_empty(registries: &mut Registries, line: Line) -> Result<Self> {
+        let programs = line.programs(registries)?;
+        Self::start_with(registries, &programs, &line.settings())
+    }
+
+    fn start_with(registries: &mut Registries, programs: &Path, settings: &str) -> Result<Self> {
+        let directory = registries.directory()?;
         let (top, tables) = settings
             .split_once("\n[")
             .map_or((settings, String::new()), |(top, rest)| {
@@ -172,8 +216,8 @@ path = '{path}/opt'
     }
 
     /// Pulls and unpacks the image, which containerd compares with its digests.
-    fn pull(&self, name: &str, artifact: &Artifact) -> Result<()> {
-        let hosts = self.directory.join("certs.d");
+    pub(crate) fn pull(&self, name: &str, artifact: &Artifact) -> Result<()> {
+        let hosts = self.hosts();
         let hosts = hosts.to_string_lossy();
         run(
             &self.ctr,

@@ -82,13 +82,12 @@ fn is_copied(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// podman with an empty store, and a configuration in which the upstream stands for Docker Hub and the cache is its mirror.
-struct Podman {
+pub(crate) struct Podman {
     directory: PathBuf,
 }
 
 impl Podman {
     fn new(registries: &mut Registries) -> Result<Self> {
-        let directory = registries.directory()?;
         let configuration = format!(
             "unqualified-search-registries = []
 
@@ -104,13 +103,30 @@ insecure = true
             registries.upstream.address(),
             CacheServer::address()
         );
+        Self::with(registries, &configuration, None)
+    }
+
+    /// With other configuration, and credentials in the form of a Docker configuration.
+    pub(crate) fn with(
+        registries: &mut Registries,
+        configuration: &str,
+        credentials: Option<&str>,
+    ) -> Result<Self> {
+        let directory = registries.directory()?;
         fs::write(directory.join("registries.conf"), configuration)
             .context("failed to write registries.conf")?;
+        fs::write(directory.join("auth.json"), credentials.unwrap_or("{}"))
+            .context("failed to write auth.json")?;
         Ok(Self { directory })
     }
 
+    /// Pulls what the name says by its digest.
+    pub(crate) fn pull_by_digest(&self, name: &str) -> Result<()> {
+        self.run(&["pull", "--quiet", name]).map(drop)
+    }
+
     /// Pulls the image, which podman compares with its digests, and looks for it among podman's.
-    fn pull_hello(&self, hello: &Artifact) -> Result<()> {
+    pub(crate) fn pull_hello(&self, hello: &Artifact) -> Result<()> {
         self.run(&["pull", "--quiet", HELLO])?;
         let digest = self.run(&["image", "inspect", "--format", "{{.Digest}}", HELLO])?;
         ensure!(
@@ -131,6 +147,7 @@ insecure = true
             .args(["--events-backend", "none"])
             .args(arguments)
             .env("HOME", &self.directory)
+            .env("REGISTRY_AUTH_FILE", self.directory.join("auth.json"))
             .env(
                 "CONTAINERS_REGISTRIES_CONF",
                 self.directory.join("registries.conf"),

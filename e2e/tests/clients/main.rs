@@ -5,6 +5,7 @@ mod conformance;
 mod containerd;
 mod containers_image;
 mod docker;
+mod mirrors;
 mod proof;
 
 use std::process::ExitCode;
@@ -26,5 +27,16 @@ fn main() -> ExitCode {
         containerd::containerd_1_6_pulls_by_hosts_toml,
         containerd::containerd_2_fetches_ranges_of_a_layer_in_parallel,
         containerd::two_containerds_share_one_cold_layer,
+        mirrors::containerd_goes_to_the_upstream_where_the_mirror_allows_it,
+        mirrors::containerd_never_goes_to_the_upstream_where_the_mirror_forbids_it,
+        mirrors::containerd_shows_the_credentials_of_its_mirror,
+        mirrors::containerd_knows_the_cache_by_the_authority_of_its_mirror,
+        mirrors::containerd_resolves_tags_at_the_upstream_of_a_digest_mirror,
+        mirrors::podman_follows_a_rendered_mirror,
+        mirrors::podman_shows_the_credentials_of_its_mirror,
+        mirrors::docker_follows_a_rendered_mirror,
+        mirrors::k3s_reads_the_rendered_file,
+        mirrors::talos_reads_the_rendered_patch,
+        mirrors::cluster_api_reads_the_rendered_files,
     ])
 }

@@ -1,13 +1,15 @@
 //! The objects that the files hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
+use k8s_openapi::ByteString;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Error;
+use crate::confidential::Confidential;
 
 const API_VERSION: &str = "larder.dev/v1alpha1";
 
@@ -20,8 +22,8 @@ pub struct Documents {
     pub(super) files: Vec<String>,
     pub(super) caches: BTreeMap<Key, RegistryCache>,
     pub(super) policies: BTreeMap<Key, CachePolicy>,
-    /// Their keys.
-    pub(super) secrets: BTreeMap<Key, BTreeSet<String>>,
+    /// What they hold, by key.
+    pub(super) secrets: BTreeMap<Key, BTreeMap<String, Confidential>>,
 }
 
 impl Documents {
@@ -73,9 +75,8 @@ impl Documents {
                 self.policies.insert(key, policy).is_some()
             }
             "Secret" => {
-                let fields = ["data", "stringData"].map(|field| value[field].as_object());
-                let keys = fields.into_iter().flatten().flat_map(serde_json::Map::keys);
-                self.secrets.insert(key, keys.cloned().collect()).is_some()
+                let values = values(file, &object, &value)?;
+                self.secrets.insert(key, values).is_some()
             }
             _ => false,
         };
@@ -87,6 +88,32 @@ impl Documents {
         }
         Ok(())
     }
+}
+
+/// What a Secret holds. `stringData` comes over `data`, as the API server has it.
+fn values(
+    file: &str,
+    object: &str,
+    secret: &Value,
+) -> Result<BTreeMap<String, Confidential>, Error> {
+    let entries = |field: &str| secret[field].as_object().cloned().unwrap_or_default();
+    let mut values = BTreeMap::new();
+    for (key, value) in entries("data") {
+        let path = format!("data.{key}");
+        // The decoder's own words would repeat the value.
+        let bytes: ByteString = serde_json::from_value(value).map_err(|_| Error::Field {
+            file: file.to_owned(),
+            object: object.to_owned(),
+            path,
+            reason: "it is not base64; stringData takes plain text".to_owned(),
+        })?;
+        values.insert(key, Confidential::new(bytes.0));
+    }
+    for (key, value) in entries("stringData") {
+        let text = value.as_str().unwrap_or_default();
+        values.insert(key, Confidential::new(text.as_bytes().to_vec()));
+    }
+    Ok(values)
 }
 
 /// Reads an object as strictly as the API server does with `kubectl apply`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::registry_cache::RegistryCache;
+use crds::registry_cache::{MirrorSpec, MirrorTargetKind, RegistryCache};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use kube::api::ObjectMeta;
@@ -33,6 +33,9 @@ pub const AUTHORITY_KEY: &str = "ca.crt";
 const NAME: (&str, &str) = ("app.kubernetes.io/name", "larder");
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "larder");
 const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// Kind of the object with the server's two files, and of mirror configurations without credentials.
+pub const CONFIG_MAP: &str = MirrorTargetKind::ConfigMap.as_str();
 
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +75,26 @@ pub fn pods_service(cache: &str) -> String {
     format!("{cache}-pods")
 }
 
-/// `ConfigMap` with one mirror configuration.
-pub fn mirror(cache: &str, mirror: &str) -> String {
-    format!("{cache}-mirror-{mirror}")
+/// The object that holds a mirror configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MirrorTarget {
+    pub kind: MirrorTargetKind,
+    pub name: String,
+}
+
+/// Where a mirror configuration goes. Credentials go into a Secret unless something else is said.
+pub fn mirror_target(cache: &str, mirror: &MirrorSpec) -> MirrorTarget {
+    let target = mirror.target.clone().unwrap_or_default();
+    let usual = match mirror.credentials_secret_ref {
+        Some(_) => MirrorTargetKind::Secret,
+        None => MirrorTargetKind::ConfigMap,
+    };
+    MirrorTarget {
+        kind: target.kind.unwrap_or(usual),
+        name: target
+            .name
+            .unwrap_or_else(|| format!("{cache}-mirror-{}", mirror.name)),
+    }
 }
 
 /// Name of one pod.

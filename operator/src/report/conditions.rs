@@ -3,6 +3,8 @@
 use crds::conditions::{
     MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, RISKY, Reason, STALLED,
     MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED, STORAGE_READY, SUSPENDED,
+    MIRRORS_READY, MONITORING_READY, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED, READY,
+    RECONCILING, Reason, STALLED,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -13,6 +15,7 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 /// Order in the status.
 const ORDER: [&str; 6] = [
 const ORDER: [&str; 7] = [
+const ORDER: [&str; 8] = [
     READY,
     RECONCILING,
     STALLED,
@@ -21,6 +24,9 @@ const ORDER: [&str; 7] = [
     MONITORING_READY,
     RISKY,
     STORAGE_READY,
+    MIRRORS_READY,
+    NOT_ENFORCEABLE,
+    NOT_PULLABLE,
 ];
 const MAXIMUM_MESSAGE: usize = 2_048;
 

@@ -7,6 +7,8 @@ use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
+use operator::confidential::Confidential;
+use operator::monitoring_api::MonitoringApi;
 use operator::observe::{FoundPolicy, Live, Observed};
 use operator::optional_apis::OptionalKind;
 use operator::resolve::Settings;
@@ -28,6 +30,8 @@ struct State {
     authorities: Option<String>,
     #[serde(default)]
     secrets: BTreeMap<String, BTreeSet<String>>,
+    #[serde(default)]
+    values: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// The settings of all tests.
@@ -69,6 +73,12 @@ pub(crate) fn observed(path: &Path) -> Observed {
             .data(json!({"spec": {"clusterIP": ip}}));
         (resource, object)
     });
+    let values = cluster.values.into_iter().flat_map(|(name, values)| {
+        values.into_iter().map(move |(key, text)| {
+            let value = Confidential::new(text.into_bytes());
+            ((name.clone(), key), value)
+        })
+    });
     Observed {
         cache,
         policies,
@@ -77,6 +87,7 @@ pub(crate) fn observed(path: &Path) -> Observed {
             .into_iter()
             .map(|(name, keys)| (name, Some(keys)))
             .collect(),
+        secret_values: values.collect(),
         live: Live::new(service),
         pods: Vec::new(),
         claims: Vec::new(),
