@@ -10,6 +10,8 @@ pub const STALLED: &str = "Stalled";
 pub const POLICY_APPLIED: &str = "PolicyApplied";
 /// `False` when monitoring is asked for and its API is not installed.
 pub const MONITORING_READY: &str = "MonitoringReady";
+/// `True` when every node of the cluster pulls through the cache. Present only for caches that the node agent wires.
+pub const NODES_WIRED: &str = "NodesWired";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 
@@ -44,6 +46,8 @@ pub enum Reason {
     Disabled,
     /// The rules can be used.
     Accepted,
+    /// Some nodes don't pull through the cache.
+    NotWired,
 }
 
 impl Reason {
@@ -64,6 +68,7 @@ impl Reason {
             Self::ApiMissing => "ApiMissing",
             Self::Disabled => "Disabled",
             Self::Accepted => "Accepted",
+            Self::NotWired => "NotWired",
         }
     }
 }

@@ -5,7 +5,7 @@ mod cases;
 use std::process::ExitCode;
 
 use cases::{
-    admit, chart, image, missing, monitoring, outside, plain, policy, pull, remove, repair,
+    admit, chart, image, missing, monitoring, nodes, outside, plain, policy, pull, remove, repair,
 };
 
 fn main() -> ExitCode {
@@ -39,6 +39,9 @@ fn main() -> ExitCode {
         missing::broken_policy_leaves_the_last_good_one_in_force,
         missing::foreign_object_is_not_overwritten,
         pull::node_falls_back_to_the_upstream_while_the_cache_is_stopped,
+        nodes::agent_wires_the_node_and_pulls_go_through_the_cache,
+        nodes::node_goes_past_a_cache_that_is_gone_and_comes_back,
+        nodes::uninstall_leaves_the_node_as_it_was,
         outside::operator_outside_of_the_cluster_confirms_by_the_pod_proxy,
         remove::retained_volume_outlives_the_cache,
         remove::deleted_cache_leaves_nothing_behind,

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::monitoring_api::MonitoringApi;
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Wake, managed, scoped};
-use crate::{publish, reconcile, retry};
+use crate::{nodes, publish, reconcile, retry};
 
 /// Longest reconcile. The API client retries by itself, for much longer than a cache should wait.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -57,6 +57,7 @@ pub async fn run(
     };
     // Nobody waits for it if the operator ends at once.
     let _ = store.send(caches);
+    let nodes = nodes::run(context.clone(), wake.caches.clone(), wake.sender.clone());
     let controller = controller
         .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
         .owns(scoped::<Service>(client, namespace.as_deref()), managed())
@@ -82,6 +83,7 @@ pub async fn run(
     tokio::select! {
         () = controller => {}
         () = wake.run(monitoring) => {}
+        () = nodes => {}
     }
 }
 

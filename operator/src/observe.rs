@@ -12,6 +12,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, ResourceExt as _};
 
 use crate::monitoring_api::{self, MonitoringApi};
+use crate::nodes::Sighting;
 use crate::render::names;
 
 /// Why the cluster could not be read.
@@ -36,6 +37,8 @@ pub struct Observed {
     pub pods: Vec<CachePod>,
     pub claims: Vec<PartialObjectMeta<PersistentVolumeClaim>>,
     pub monitoring: MonitoringApi,
+    /// What the nodes said last.
+    pub nodes: Sighting,
 }
 
 /// What a reference to a policy leads to.
@@ -159,6 +162,7 @@ pub async fn observe(
         pods,
         claims,
         monitoring,
+        nodes: Sighting::default(),
     }))
 }
 

@@ -13,6 +13,7 @@ use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::monitoring_api::MonitoringApi;
+use crate::nodes::Sighting;
 use crate::observe::{FoundPolicy, Live, Observed, secret_names};
 use crate::render::{self, render};
 use crate::resolve::{self, Settings, resolve};
@@ -164,6 +165,7 @@ fn observed(
         pods: Vec::new(),
         claims: Vec::new(),
         monitoring,
+        nodes: Sighting::NotWired,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The second half of step 5: writes the status if it changed, and an event if a condition turned.
 
-use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, Reason, STALLED};
+use crds::conditions::{MONITORING_READY, NODES_WIRED, POLICY_APPLIED, READY, Reason, STALLED};
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -139,7 +139,8 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     after
         .iter()
         .filter(|condition| {
-            [READY, POLICY_APPLIED, MONITORING_READY].contains(&condition.type_.as_str())
+            [READY, POLICY_APPLIED, MONITORING_READY, NODES_WIRED]
+                .contains(&condition.type_.as_str())
         })
         .filter(|condition| !quiet.contains(&condition.reason.as_str()))
         .filter(|condition| {

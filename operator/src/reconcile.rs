@@ -44,9 +44,11 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let observed = observe::observe(&context.client, namespace, name, monitoring)
         .await
         .map_err(|source| Error::Observe { source })?;
-    let Some(observed) = observed else {
+    let Some(mut observed) = observed else {
+        context.nodes.forget(namespace, name);
         return Ok(retry::periodic());
     };
+    observed.nodes = context.nodes.seen(namespace, name);
     let applied = Box::pin(bring_in_line(context, &observed)).await;
     drop(worker);
     context
@@ -97,6 +99,7 @@ async fn bring_in_line(
     let cache = resolve::resolve(observed, &context.settings)
         .map_err(|source| Error::Resolve { source })?;
     let rendered = render::render(&cache);
+    context.nodes.declare(&cache.owner, &rendered.mirrors);
     let mut applied = apply::apply(
         &context.client,
         &cache.owner,

@@ -6,13 +6,15 @@ mod conditions;
 mod messages;
 
 use crds::conditions::{self as names, Reason};
-use crds::registry_cache::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
+use crds::registry_cache::{NodesStatus, PolicyStatus, RegistryCacheStatus, RenderedMirror};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use crate::apply::{self, Applied};
 use crate::confirm::{Confirmation, PodState};
+use crate::nodes::count::Trouble;
+use crate::nodes::{NodesSeen, Sighting};
 use crate::observe::Observed;
 use crate::resolve::ResolvedCache;
 
@@ -69,6 +71,21 @@ pub fn report(
         Err(failure) => {
             of_failure(failure, &mut conditions);
             previous.clone()
+        }
+    };
+    status.nodes = match &observed.nodes {
+        Sighting::Unknown => {
+            conditions.keep(names::NODES_WIRED);
+            previous.nodes.clone()
+        }
+        Sighting::NotWired => None,
+        Sighting::Seen(nodes) => {
+            conditions.set(names::NODES_WIRED, nodes_state(nodes));
+            Some(NodesStatus {
+                ready: nodes.ready,
+                total: nodes.total,
+                summary: format!("{}/{} wired", nodes.ready, nodes.total),
+            })
         }
     };
     status.observed_generation = generation;
@@ -163,7 +180,18 @@ fn of_settled(settled: Settled<'_>, conditions: &mut Conditions<'_>) -> Registry
             })
             .collect(),
         conditions: Vec::new(),
+        nodes: None,
     }
+}
+
+fn nodes_state(nodes: &NodesSeen) -> State {
+    let reason = match &nodes.trouble {
+        Some(Trouble::NotOwned { .. }) => Reason::NotOwned,
+        None if nodes.complete() => Reason::Succeeded,
+        None if nodes.total == 0 => Reason::Progressing,
+        Some(Trouble::Other { .. }) | None => Reason::NotWired,
+    };
+    State::new(nodes.complete(), reason, &nodes.message())
 }
 
 struct PolicyState {

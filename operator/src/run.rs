@@ -17,6 +17,7 @@ use crate::confirm::PodAccess;
 use crate::context::Context;
 use crate::metrics::{self, Metrics};
 use crate::monitoring_api::{self, MonitoringApi};
+use crate::nodes::{self, Nodes};
 use crate::resolve::Settings;
 use crate::watches::GuardedCache;
 use crate::{controller, policy_status};
@@ -62,13 +63,9 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
             MonitoringApi::default()
         });
     let (monitoring, receiver) = watch::channel(known);
-    let context = Arc::new(Context::new(
-        client,
-        settings,
-        access,
-        metrics.clone(),
-        receiver,
-    ));
+    let context = Context::new(client, settings, access, metrics.clone(), receiver)
+        .with_nodes(Nodes::new(nodes::Settings::new(&arguments.nodes)));
+    let context = Arc::new(context);
 
     let stop = stop_on_signal()?;
     let ready = Arc::new(AtomicBool::new(false));
@@ -137,7 +134,8 @@ pub fn client(config: Config, metrics: &Arc<Metrics>) -> Result<Client, Error> {
     Ok(builder.with_layer(&count).build())
 }
 
-fn stop_on_signal() -> Result<CancellationToken, Error> {
+/// Cancelled by SIGTERM or SIGINT.
+pub fn stop_on_signal() -> Result<CancellationToken, Error> {
     let failed = |source| Error::Signal { source };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

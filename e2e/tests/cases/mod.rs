@@ -5,6 +5,7 @@ pub(crate) mod chart;
 pub(crate) mod image;
 pub(crate) mod missing;
 pub(crate) mod monitoring;
+pub(crate) mod nodes;
 pub(crate) mod outside;
 pub(crate) mod plain;
 pub(crate) mod policy;

@@ -30,6 +30,7 @@ pub enum Component {
     CacheServer,
     Mirror,
     Monitoring,
+    NodeAgent,
 }
 
 impl Component {
@@ -38,6 +39,7 @@ impl Component {
             Self::CacheServer => "cache-server",
             Self::Mirror => "mirror",
             Self::Monitoring => "monitoring",
+            Self::NodeAgent => "node-agent",
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A list of conditions whose times change only when the conditions do. Pure.
 
-use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED};
+use crds::conditions::{
+    MONITORING_READY, NODES_WIRED, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::messages::truncate;
@@ -8,12 +10,13 @@ use super::messages::truncate;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Order in the status.
-const ORDER: [&str; 5] = [
+const ORDER: [&str; 6] = [
     READY,
     RECONCILING,
     STALLED,
     POLICY_APPLIED,
     MONITORING_READY,
+    NODES_WIRED,
 ];
 const MAXIMUM_MESSAGE: usize = 2_048;
 

@@ -8,6 +8,7 @@ use crds::registry_cache::RegistryCache;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use operator::monitoring_api::MonitoringApi;
+use operator::nodes::Sighting;
 use operator::observe::{FoundPolicy, Live, Observed};
 use operator::resolve::Settings;
 use serde::Deserialize;
@@ -79,5 +80,6 @@ pub(crate) fn observed(path: &Path) -> Observed {
             service_monitor: cluster.monitoring,
             prometheus_rule: cluster.monitoring,
         },
+        nodes: Sighting::NotWired,
     }
 }
