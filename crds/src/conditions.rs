@@ -22,6 +22,8 @@ pub const MIRRORS_READY: &str = "MirrorsReady";
 pub const NOT_ENFORCEABLE: &str = "NotEnforceable";
 /// Present, and `True`, only while the policy refuses what nodes can get from nowhere else.
 pub const NOT_PULLABLE: &str = "NotPullable";
+/// `True` when every node of the cluster pulls through the cache. Present only for caches that the node agent wires.
+pub const NODES_WIRED: &str = "NodesWired";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 /// `True` on a `CachePolicy` that a `RegistryCache` names.
@@ -80,6 +82,8 @@ pub enum Reason {
     FallbackAllowed,
     /// Nodes may not go to the upstream by themselves.
     FallbackForbidden,
+    /// Some nodes don't pull through the cache.
+    NotWired,
 }
 
 impl Reason {
@@ -109,6 +113,7 @@ impl Reason {
             Self::UpstreamUnknown => "UpstreamUnknown",
             Self::FallbackAllowed => "FallbackAllowed",
             Self::FallbackForbidden => "FallbackForbidden",
+            Self::NotWired => "NotWired",
         }
     }
 }

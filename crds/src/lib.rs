@@ -4,6 +4,7 @@
 //! - [`static_config`] and [`policy`]: the two files that the operator writes and the cache server reads.
 //!   Both sides call the same `parse`, so the operator cannot write what the server would refuse.
 //! - [`configz`]: what the server answers when the operator asks which of them is in force.
+//! - `node_agent` (feature `kube`): the mirror files that the operator hands to the agents on the nodes, and their answers.
 //! - `registry_cache`, `cache_policy` and `conditions` (feature `kube`): the custom resources.
 //!   Their types are raw: public fields and no behaviour. The operator's resolve step turns them into the types above.
 //!
@@ -25,6 +26,8 @@ pub mod static_config;
 pub mod cache_policy;
 #[cfg(feature = "kube")]
 pub mod conditions;
+#[cfg(feature = "kube")]
+pub mod node_agent;
 #[cfg(feature = "kube")]
 #[expect(
     unreachable_pub,

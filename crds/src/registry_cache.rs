@@ -46,6 +46,7 @@ pub use tls::{IssuerRef, TlsSpec};
 pub use pods::{PodMetadata, PodTemplatePatch};
 pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus};
 pub use status::{PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror};
+pub use status::{NodesStatus, PolicyStatus, RegistryCacheStatus, RenderedMirror};
 pub use upstream::{
     ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
     UpstreamSpec,
@@ -68,6 +69,7 @@ pub use upstream::{
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
     printcolumn(name = "Replicas", type_ = "string", json_path = ".status.replicasReady"),
     printcolumn(name = "Policy", type_ = "string", json_path = ".status.policy.summary"),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes.summary", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
     validation = Rule::new("self.metadata.name.size() <= 40").message("name: write 40 characters at most, because names of the cache's objects are made from it"),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use cases::{
     admit, chart, image, mirrors, missing, monitoring, outside, plain, policy, pull, remove, repair,
+    admit, chart, image, missing, monitoring, nodes, outside, plain, policy, pull, remove, repair,
 };
 
 fn main() -> ExitCode {
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
         missing::foreign_object_is_not_overwritten,
         mirrors::credentials_of_a_mirror_are_rendered_rotated_and_removed,
         pull::node_falls_back_to_the_upstream_while_the_cache_is_stopped,
+        nodes::agent_wires_the_node_and_pulls_go_through_the_cache,
+        nodes::node_goes_past_a_cache_that_is_gone_and_comes_back,
+        nodes::uninstall_leaves_the_node_as_it_was,
         outside::operator_outside_of_the_cluster_confirms_by_the_pod_proxy,
         remove::retained_volume_outlives_the_cache,
         remove::deleted_cache_leaves_nothing_behind,

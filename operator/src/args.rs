@@ -1,6 +1,7 @@
 //! The operator's own settings.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -20,6 +21,12 @@ pub enum Command {
     Crds,
     /// Print every object and mirror file that caches would become, without a cluster.
     Render(RenderArguments),
+    /// Keep containerd's mirror files on this node as the operator hands them over.
+    NodeAgent(NodeAgentArguments),
+    /// Say what is wrong, on a node or in a cluster, and how to mend it.
+    Doctor(DoctorArguments),
+    /// Wait until a `DaemonSet` is ready on every node. For the chart, at its removal.
+    AwaitDaemonSet(AwaitArguments),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -76,6 +83,103 @@ pub struct ElectionArguments {
     /// What the Lease calls this process, with a number behind it.
     #[arg(long, env = "LARDER_POD_NAME", default_value = "larder-operator", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub pod_name: String,
+    pub nodes: NodesArguments,
+}
+
+/// The files of a node that mirrors depend on.
+#[derive(Debug, Clone, Args)]
+pub struct NodeFiles {
+    /// Where containerd reads HOST/hosts.toml from.
+    #[arg(long, default_value = "/etc/containerd/certs.d")]
+    pub certs_directory: PathBuf,
+    /// containerd's configuration.
+    #[arg(long, default_value = "/etc/containerd/config.toml")]
+    pub containerd_config: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct NodeAgentArguments {
+    /// Name of the node.
+    #[arg(long, env = "LARDER_NODE_NAME", default_value = "")]
+    pub node_name: String,
+    /// Where the operator's files are mounted.
+    #[arg(long, default_value = "/etc/larder/mirrors")]
+    pub bundle_directory: PathBuf,
+    /// Namespaces of the caches that may be wired, besides what the operator hands over.
+    #[arg(long = "namespace", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+    /// Where containerd reads HOST/hosts.toml from.
+    #[arg(long, default_value = "/etc/containerd/certs.d")]
+    pub certs_directory: PathBuf,
+    /// containerd's configuration, to see whether it follows the files. Default: it is not looked at.
+    #[arg(long)]
+    pub containerd_config: Option<PathBuf>,
+    /// Address to serve /healthz, /readyz and /status at.
+    #[arg(long, env = "LARDER_LISTEN_ADDRESS", default_value = "127.0.0.1")]
+    pub listen_address: IpAddr,
+    /// Port of the same.
+    #[arg(long, default_value_t = 5009)]
+    pub port: u16,
+    /// Bring back what was there before the agent came, then wait to be ended.
+    #[arg(long)]
+    pub uninstall: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArguments {
+    /// Look at a cluster, with this kubeconfig. Default: look at this node.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the caches to look at. Default: all.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    #[command(flatten)]
+    pub files: NodeFiles,
+    /// An image: whom would containerd ask for it?
+    #[arg(long)]
+    pub image: Option<String>,
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct AwaitArguments {
+    #[arg(long)]
+    pub namespace: String,
+    #[arg(long)]
+    pub name: String,
+    /// Another `DaemonSet` of the namespace, to delete before.
+    #[arg(long)]
+    pub delete: Option<String>,
+    /// Seconds after which to give up.
+    #[arg(long, default_value_t = 240)]
+    pub timeout: u64,
+}
+
+/// Which nodes are wired, and by which agents.
+#[derive(Debug, Clone, Args)]
+pub struct NodesArguments {
+    /// Namespace of the node agents. Default: there are none.
+    #[arg(long)]
+    pub node_agent_namespace: Option<String>,
+    /// Name of their `DaemonSet`, and of the `ConfigMap` that they mount.
+    #[arg(long, default_value = "larder-node-agent")]
+    pub node_agent_name: String,
+    /// Their port.
+    #[arg(long, default_value_t = 5009)]
+    pub node_agent_port: u16,
+    /// Name of the mirror that is for the nodes of this cluster.
+    #[arg(long, default_value = "nodes")]
+    pub node_agent_mirror: String,
+    /// Namespaces of the caches that the nodes are wired to; of two with the same upstream, the one in the namespace that comes first.
+    #[arg(long = "wire-namespace", value_delimiter = ',')]
+    pub wire_namespaces: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -19,7 +19,7 @@ use crate::FIELD_MANAGER;
 use crate::observe::CachePod;
 use crate::render::names::{self, Owner};
 
-pub use configz::PodAccess;
+pub use configz::{PodAccess, Question};
 pub use propagation::{DEADLINE, Propagations};
 
 /// Longest time within one reconcile; the next one goes on.

@@ -9,6 +9,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::confirm::{PodAccess, Propagations};
 use crate::metrics::Metrics;
 use crate::optional_apis::OptionalApis;
+use crate::monitoring_api::MonitoringApi;
+use crate::nodes::Nodes;
 use crate::resolve::Settings;
 use crate::retry::Failures;
 
@@ -26,6 +28,8 @@ pub struct Context {
     pub apis: watch::Receiver<OptionalApis>,
     pub propagations: Propagations,
     pub failures: Failures,
+    /// What is known of the nodes that pull through the caches.
+    pub nodes: Nodes,
     /// Bounds the load on the API server, while reconciles that only wait for pods don't hold up others.
     pub workers: Semaphore,
 }
@@ -49,7 +53,13 @@ impl Context {
             apis,
             propagations: Propagations::default(),
             failures: Failures::default(),
+            nodes: Nodes::default(),
             workers: Semaphore::new(CONCURRENCY),
         }
+    }
+
+    /// The same for a cluster with node agents.
+    pub fn with_nodes(self, nodes: Nodes) -> Self {
+        Self { nodes, ..self }
     }
 }

@@ -32,6 +32,8 @@ use crate::context::Context;
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Wake, scoped};
 use crate::{observe, publish, reconcile, retry};
+use crate::watches::{CacheRef, GuardedCache, Wake, managed, scoped};
+use crate::{nodes, publish, reconcile, retry};
 
 /// Longest reconcile. The API client retries by itself, for much longer than a cache should wait.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -94,6 +96,7 @@ pub async fn run(
     // Nobody waits for it if the operator ends at once.
     let _ = store.send(caches);
     drop(store);
+    let nodes = nodes::run(context.clone(), wake.caches.clone(), wake.sender.clone());
     let controller = controller
         .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
         .owns(scoped::<Service>(client, namespace.as_deref()), managed())
@@ -137,6 +140,8 @@ pub async fn run(
     tokio::select! {
         () = controller => {}
         () = wake.run(apis) => {}
+        () = wake.run(monitoring) => {}
+        () = nodes => {}
     }
 }
 

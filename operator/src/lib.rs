@@ -29,6 +29,12 @@ pub mod report;
 
 pub mod policy_status;
 
+pub mod await_daemon_set;
+pub mod containerd;
+pub mod doctor;
+pub mod node_agent;
+pub mod nodes;
+
 pub mod admin;
 pub mod confidential;
 pub mod context;

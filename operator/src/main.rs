@@ -34,8 +34,44 @@ fn main() -> anyhow::Result<()> {
             // An operator that lost its Lease must not wait for anything.
             runtime.shutdown_background();
             ended.context("failed to run the operator")
+            block_on(operator::run::run(arguments))?.context("failed to run the operator")
+        }
+        Command::NodeAgent(arguments) => block_on(async {
+            let stop = operator::run::stop_on_signal().context("failed to start")?;
+            operator::node_agent::run(arguments, stop)
+                .await
+                .context("failed to run the node agent")
+        })?,
+        Command::AwaitDaemonSet(arguments) => {
+            block_on(operator::await_daemon_set::run(arguments))?.context("failed to wait")
+        }
+        Command::Doctor(arguments) => {
+            if block_on(operator::doctor::run(arguments))?? {
+                Ok(())
+            } else {
+                std::process::exit(1);
+            }
         }
     }
+}
+
+/// Logs to the standard error, and does the work on a runtime.
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    tracing_subscriber::fmt()
+        .json()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=warn")),
+        )
+        .init();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    Ok(runtime.block_on(work))
 }
 
 fn print_definitions() -> anyhow::Result<()> {

@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 use crate::optional_apis::OptionalApis;
 use crate::confidential::Confidential;
 use crate::monitoring_api::{self, MonitoringApi};
+use crate::nodes::Sighting;
 use crate::render::names;
 
 pub use claims::{CacheClaim, FoundClass};
@@ -66,6 +67,8 @@ pub struct Observed {
     /// The storage classes of claims that have to grow.
     pub classes: BTreeMap<String, FoundClass>,
     pub monitoring: MonitoringApi,
+    /// What the nodes said last.
+    pub nodes: Sighting,
 }
 
 /// Keys of Secrets; `None`: there is no such Secret.
@@ -230,6 +233,7 @@ pub async fn observe(
         time: Timestamp::now().as_second(),
         classes,
         monitoring,
+        nodes: Sighting::default(),
     }))
 }
 

@@ -17,6 +17,8 @@ use crate::optional_apis::OptionalApis;
 use crate::confidential::Confidential;
 use crate::monitoring_api::MonitoringApi;
 use crate::observe::{FoundPolicy, Live, Observed, rendered_keys, secret_names};
+use crate::nodes::Sighting;
+use crate::observe::{FoundPolicy, Live, Observed, secret_names};
 use crate::render::{self, render};
 use crate::report::conflicts;
 use crate::resolve::{self, Settings, resolve};
@@ -205,6 +207,7 @@ fn observed(
         time: 0,
         classes: BTreeMap::new(),
         monitoring,
+        nodes: Sighting::NotWired,
     }
 }
 

@@ -7,6 +7,7 @@ use crds::conditions::{
     MIRRORS_READY, MONITORING_READY, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED, READY, Reason,
     STALLED,
 };
+use crds::conditions::{MONITORING_READY, NODES_WIRED, POLICY_APPLIED, READY, Reason, STALLED};
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -220,6 +221,8 @@ fn tells(condition: &Condition, known: bool) -> bool {
             [READY, POLICY_APPLIED, MONITORING_READY, RISKY].contains(&condition.type_.as_str())
             let told = [READY, POLICY_APPLIED, MONITORING_READY, MIRRORS_READY];
             told.contains(&condition.type_.as_str()) || warns(condition)
+            [READY, POLICY_APPLIED, MONITORING_READY, NODES_WIRED]
+                .contains(&condition.type_.as_str())
         })
         .filter(|condition| !quiet.contains(&condition.reason.as_str()))
         .filter(|condition| {

@@ -52,9 +52,11 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let observed = observe::observe(&context.client, namespace, name, apis)
         .await
         .map_err(|source| Error::Observe { source })?;
-    let Some(observed) = observed else {
+    let Some(mut observed) = observed else {
+        context.nodes.forget(namespace, name);
         return Ok(retry::periodic());
     };
+    observed.nodes = context.nodes.seen(namespace, name);
     let applied = Box::pin(bring_in_line(context, &observed)).await;
     drop(worker);
     context
@@ -122,6 +124,8 @@ async fn bring_in_line(
         return Err(Error::Pending { message });
     }
     let applied = apply::apply(
+    context.nodes.declare(&cache.owner, &rendered.mirrors);
+    let mut applied = apply::apply(
         &context.client,
         &cache.owner,
         &observed.live,

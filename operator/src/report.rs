@@ -13,12 +13,15 @@ mod mirrors;
 
 use crds::conditions::{self as names, Reason};
 use crds::registry_cache::{PolicyStatus, RegistryCacheStatus};
+use crds::registry_cache::{NodesStatus, PolicyStatus, RegistryCacheStatus, RenderedMirror};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use crate::apply::{self, Applied};
 use crate::confirm::{Confirmation, PodState};
+use crate::nodes::count::Trouble;
+use crate::nodes::{NodesSeen, Sighting};
 use crate::observe::Observed;
 use crate::optional_apis::OptionalKind;
 use crate::render::names::REQUESTED_AT;
@@ -95,6 +98,21 @@ pub fn report(
         let state = State::new(true, Reason::Suspended, messages::SUSPENDED);
         conditions.set(names::SUSPENDED, state);
     }
+    status.nodes = match &observed.nodes {
+        Sighting::Unknown => {
+            conditions.keep(names::NODES_WIRED);
+            previous.nodes.clone()
+        }
+        Sighting::NotWired => None,
+        Sighting::Seen(nodes) => {
+            conditions.set(names::NODES_WIRED, nodes_state(nodes));
+            Some(NodesStatus {
+                ready: nodes.ready,
+                total: nodes.total,
+                summary: format!("{}/{} wired", nodes.ready, nodes.total),
+            })
+        }
+    };
     status.observed_generation = generation;
     status.last_handled_reconcile_at = requested_at(observed).or(status.last_handled_reconcile_at);
     status.conditions = conditions.finish();
@@ -255,8 +273,19 @@ fn restart(previous: &RegistryCacheStatus, applied: &Applied) -> Option<RolloutS
         }
         mirrors: mirrors::rendered(cache, applied),
         conditions: Vec::new(),
+        nodes: None,
     }
     (!changes.is_empty()).then_some(RolloutStatus { changes })
+}
+
+fn nodes_state(nodes: &NodesSeen) -> State {
+    let reason = match &nodes.trouble {
+        Some(Trouble::NotOwned { .. }) => Reason::NotOwned,
+        None if nodes.complete() => Reason::Succeeded,
+        None if nodes.total == 0 => Reason::Progressing,
+        Some(Trouble::Other { .. }) | None => Reason::NotWired,
+    };
+    State::new(nodes.complete(), reason, &nodes.message())
 }
 
 struct PolicyState {

@@ -25,6 +25,7 @@ use crate::election::{self, Election, Timing};
 use crate::metrics::{self, Metrics};
 use crate::monitoring_api::{self, MonitoringApi};
 use crate::report::chain;
+use crate::nodes::{self, Nodes};
 use crate::resolve::Settings;
 use crate::watches::GuardedCache;
 use crate::{controller, policy_status};
@@ -211,6 +212,23 @@ async fn lead(parts: Parts<'_>) {
                     );
                 }
             }),
+    let (monitoring, receiver) = watch::channel(known);
+    let context = Context::new(client, settings, access, metrics.clone(), receiver)
+        .with_nodes(Nodes::new(nodes::Settings::new(&arguments.nodes)));
+    let context = Arc::new(context);
+
+    let stop = stop_on_signal()?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let (store_sender, store) = oneshot::channel::<Store<GuardedCache>>();
+    let namespace = arguments.watch_namespace;
+    tracing::info!(in_cluster, ?namespace, "the operator starts");
+    let admin = admin::serve(
+        arguments.health_listen,
+        Admin {
+            metrics,
+            ready: ready.clone(),
+        },
+        stop.clone(),
     );
     drop(store_sender);
     let readiness = async {
@@ -288,7 +306,8 @@ pub fn client(config: Config, metrics: &Arc<Metrics>, memory: &Memory) -> Result
     Ok(builder.with_layer(&count).with_layer(&remember).build())
 }
 
-fn stop_on_signal() -> Result<CancellationToken, Error> {
+/// Cancelled by SIGTERM or SIGINT.
+pub fn stop_on_signal() -> Result<CancellationToken, Error> {
     let failed = |source| Error::Signal { source };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

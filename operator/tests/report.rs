@@ -14,6 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use operator::apply::{Applied, Error};
 use operator::confirm::{Confirmation, PodPolicy, PodState};
+use operator::nodes::count::Trouble;
+use operator::nodes::{NodesSeen, Sighting};
 use operator::observe::Observed;
 use operator::optional_apis::OptionalKind;
 use operator::render::names::{MirrorTarget, mirror_target};
@@ -349,6 +351,49 @@ fn cache_targets(observed: &Observed) -> Vec<MirrorTarget> {
     mirrors
         .map(|mirror| mirror_target("cache", mirror))
         .collect()
+fn what_nodes_say_is_told_and_stays_until_they_say_more() {
+    let mut observed = observed();
+    let cache = resolve(&observed, &support::settings()).unwrap();
+    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
+    let status = |observed: &Observed| {
+        let settled = Settled {
+            cache: &cache,
+            applied: &applied(2, 2),
+            confirmation: &both,
+        };
+        report(observed, Ok(settled), &time(0))
+    };
+    let mut seen = NodesSeen {
+        ready: 1,
+        total: 2,
+        behind: [("node-b".to_owned(), "connection refused".to_owned())].into(),
+        trouble: None,
+    };
+    let wired = |status: &crds::registry_cache::RegistryCacheStatus| {
+        let nodes = status.nodes.as_ref().map_or("", |nodes| &nodes.summary);
+        let condition = status
+            .conditions
+            .iter()
+            .find(|one| one.type_ == "NodesWired");
+        let condition = condition.map(|one| table(std::slice::from_ref(one)));
+        format!("{nodes} {}", condition.unwrap_or_default())
+    };
+    observed.nodes = Sighting::Seen(seen.clone());
+    let first = status(&observed);
+    assert_eq!(
+        wired(&first),
+        "1/2 wired NodesWired=False NotWired: 1 of 2 nodes pull through the cache. node-b: connection refused.\n"
+    );
+    observed.cache.status = Some(first.clone());
+    observed.nodes = Sighting::Unknown;
+    assert_eq!(status(&observed), first);
+    seen.trouble = Some(Trouble::NotOwned {
+        message: "It is somebody else's.".to_owned(),
+    });
+    observed.nodes = Sighting::Seen(seen);
+    assert!(wired(&status(&observed)).contains("NotOwned: It is somebody else's."));
+    observed.nodes = Sighting::NotWired;
+    assert_eq!(wired(&status(&observed)), " ");
 }
 
 #[test]

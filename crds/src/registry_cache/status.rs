@@ -46,6 +46,25 @@ pub struct RegistryCacheStatus {
 pub struct RolloutStatus {
     /// What of the pods changes, as `the image (from a:1 to a:2)` or `spec.tolerations`.
     pub changes: Vec<String>,
+    /// `Ready`, `PolicyApplied`, `MonitoringReady` and, where the node agent wires it, `NodesWired`; `Reconciling` and `Stalled` only while they are true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+    /// How many nodes of this cluster pull through the cache. Absent where the node agent does not wire it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesStatus>,
+}
+
+/// How many nodes of this cluster pull through the cache.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesStatus {
+    /// Nodes whose mirror files are in place and followed, and that reach the cache.
+    pub ready: i32,
+    /// Nodes that should run an agent.
+    pub total: i32,
+    /// The two numbers as `3/3 wired`.
+    pub summary: String,
 }
 
 /// How far the declared policy got.

@@ -6,6 +6,7 @@ pub(crate) mod image;
 pub(crate) mod mirrors;
 pub(crate) mod missing;
 pub(crate) mod monitoring;
+pub(crate) mod nodes;
 pub(crate) mod outside;
 pub(crate) mod plain;
 pub(crate) mod policy;

@@ -43,6 +43,7 @@ pub enum Component {
     CacheServer,
     Mirror,
     Monitoring,
+    NodeAgent,
 }
 
 impl Component {
@@ -51,6 +52,7 @@ impl Component {
             Self::CacheServer => "cache-server",
             Self::Mirror => "mirror",
             Self::Monitoring => "monitoring",
+            Self::NodeAgent => "node-agent",
         }
     }
 }

@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use operator::confidential::Confidential;
 use operator::monitoring_api::MonitoringApi;
+use operator::nodes::Sighting;
 use operator::observe::{FoundPolicy, Live, Observed};
 use operator::optional_apis::OptionalKind;
 use operator::resolve::Settings;
@@ -105,5 +106,6 @@ pub(crate) fn observed(path: &Path) -> Observed {
             service_monitor: cluster.monitoring,
             prometheus_rule: cluster.monitoring,
         },
+        nodes: Sighting::NotWired,
     }
 }

@@ -137,6 +137,28 @@ const RULES: [Rule; 14] = [
         reason: "steps are called by reconcile, never the other way round",
     },
     Rule {
+        scope: &[
+            "operator/src/containerd/config",
+            "operator/src/containerd/hosts",
+            "operator/src/containerd/version",
+            "operator/src/node_agent/health",
+            "operator/src/node_agent/plan",
+            "operator/src/node_agent/wishes",
+            "operator/src/nodes/count",
+            "operator/src/nodes/wiring",
+        ],
+        forbidden: &[
+            "std::fs",
+            "std::env",
+            "kube::Client",
+            "kube::Api",
+            "async fn",
+            ".await",
+            "Instant::now",
+        ],
+        reason: "what is decided about nodes is decided without effects",
+    },
+    Rule {
         scope: &["operator/src"],
         forbidden: &["cache_server::"],
         reason: "operator and server meet in crds only",

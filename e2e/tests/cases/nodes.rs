@@ -1,0 +1,166 @@
+//! The node agent of the chart, on a node where somebody had a mirror configuration before.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::larder::{self, Cache, stores_hold};
+use e2e::{Node, World, wait};
+
+use super::quickstart::{self, digests, forget, run_pod};
+
+const HELLO: &str = "docker.io/library/hello:1.0";
+const AGENTS: &str = "larder-node-agent";
+/// The agent gives a cache up after 30 seconds, and the pods take their time to end.
+const WITHDRAW_LIMIT: Duration = Duration::from_mins(3);
+
+pub(crate) fn agent_wires_the_node_and_pulls_go_through_the_cache(world: &mut World) -> Result<()> {
+    let (_, stores) = wired(world)?;
+    world.node.remove_all_workload_images()?;
+    world.upstream.clear_requests()?;
+    run_pod(world, "wired", HELLO)?;
+    for digest in digests(&world.images.hello_1)? {
+        ensure!(stores_hold(&stores, &digest), "{digest} is in no store");
+    }
+    let requests = world.upstream.requests()?;
+    let foreign = |agent: &str| !agent.starts_with("larder/");
+    ensure!(
+        !requests.iter().any(|one| foreign(&one.user_agent)),
+        "somebody else than the cache asked the upstream: {requests:?}"
+    );
+    forget(world, "wired")
+}
+
+pub(crate) fn node_goes_past_a_cache_that_is_gone_and_comes_back(world: &mut World) -> Result<()> {
+    let (cache, _) = wired(world)?;
+    let theirs = theirs(world);
+    scale(
+        &world.node,
+        larder::NAMESPACE,
+        "deployment/larder-operator",
+        0,
+    )?;
+    scale(&world.node, &cache.namespace, "statefulset/images", 0)?;
+    wait::until("the node's own file to be back", WITHDRAW_LIMIT, || {
+        let files = files(&world.node)?;
+        ensure!(
+            files.get("docker.io/hosts.toml") == Some(&theirs),
+            "{files:?}"
+        );
+        Ok(())
+    })?;
+    world.node.remove_all_workload_images()?;
+    run_pod(world, "past", HELLO)?;
+    forget(world, "past")?;
+    scale(
+        &world.node,
+        larder::NAMESPACE,
+        "deployment/larder-operator",
+        1,
+    )?;
+    cache.wait_for_condition(&mut world.node, "NodesWired", "True", WITHDRAW_LIMIT)?;
+    wait::until("the cache's file to be back", WITHDRAW_LIMIT, || {
+        let files = files(&world.node)?;
+        ensure!(
+            files.get("docker.io/hosts.toml") != Some(&theirs),
+            "{files:?}"
+        );
+        Ok(())
+    })?;
+    cache.wait_until_ready(&mut world.node)
+}
+
+pub(crate) fn uninstall_leaves_the_node_as_it_was(world: &mut World) -> Result<()> {
+    wired(world)?;
+    world.node.helm(&[
+        "uninstall",
+        larder::RELEASE,
+        "--namespace",
+        larder::NAMESPACE,
+        "--timeout=4m",
+    ])?;
+    let left = files(&world.node)?;
+    let expected = BTreeMap::from([
+        ("docker.io/client.key".to_owned(), "theirs".to_owned()),
+        ("docker.io/hosts.toml".to_owned(), theirs(world)),
+    ]);
+    ensure!(left == expected, "{left:?}");
+    Ok(())
+}
+
+/// Returns when the agent has wired the node to the quick start's cache. Before it came, the node had files of somebody else.
+fn wired(world: &mut World) -> Result<(Cache, Vec<PathBuf>)> {
+    let ready = quickstart::ready(world)?;
+    let daemon_set = ["--namespace", AGENTS, "get", "daemonset", AGENTS];
+    if world.node.kubectl(&daemon_set).is_err() {
+        let certs = world.node.hosts_directory();
+        for entry in fs::read_dir(&certs).context("failed to list the node's mirrors")? {
+            fs::remove_dir_all(entry?.path()).context("failed to remove a mirror")?;
+        }
+        world.node.write_hosts("docker.io", &theirs(world))?;
+        fs::write(certs.join("docker.io/client.key"), "theirs").context("failed to write a key")?;
+        install(&world.node)?;
+    }
+    let (cache, _) = &ready;
+    cache.wait_for_condition(&mut world.node, "NodesWired", "True", WITHDRAW_LIMIT)?;
+    Ok(ready)
+}
+
+fn install(node: &Node) -> Result<()> {
+    let chart = larder::workspace().join("helm");
+    let directory = node.directory().display();
+    let settings = [
+        "nodeAgent.enabled=true".to_owned(),
+        format!("nodeAgent.namespaces={{{}}}", quickstart::NAMESPACE),
+        format!(
+            "nodeAgent.certsDirectory={}",
+            node.hosts_directory().display()
+        ),
+        format!("nodeAgent.containerdConfig={directory}/containerd.toml"),
+    ];
+    let chart = chart.to_str().context("the path is not UTF-8")?;
+    let mut arguments = vec![
+        "upgrade",
+        larder::RELEASE,
+        chart,
+        "--namespace",
+        larder::NAMESPACE,
+        "--reset-then-reuse-values",
+    ];
+    for setting in &settings {
+        arguments.extend(["--set", setting]);
+    }
+    node.helm(&arguments).map(drop)
+}
+
+/// The files below `certs.d`.
+fn files(node: &Node) -> Result<BTreeMap<String, String>> {
+    let root = node.hosts_directory();
+    let mut found = BTreeMap::new();
+    let mut open = vec![root.clone()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(&root)?.display().to_string();
+                found.insert(name, fs::read_to_string(&path)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What somebody had on the node.
+fn theirs(world: &World) -> String {
+    format!("# theirs\nserver = \"{}\"\n", world.upstream.url())
+}
+
+fn scale(node: &Node, namespace: &str, object: &str, replicas: usize) -> Result<()> {
+    let replicas = format!("--replicas={replicas}");
+    node.kubectl(&["--namespace", namespace, "scale", object, &replicas])
+        .map(drop)
+}

@@ -1,0 +1,539 @@
+//! The nodes of this cluster: hands the mirror files of caches to the agents on them ([`wiring`]), and asks the agents how far
+//! they are ([`count`]).
+//!
+//! One task for all caches, beside the reconciles: they say what is to be wired, and are woken when what the nodes say of a cache
+//! changes. The agents mount one `ConfigMap`, which belongs to their `DaemonSet`, so that neither outlives the other.
+
+pub mod count;
+pub mod wiring;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crds::node_agent::{AgentStatus, ProblemKind, WiredCache, hash};
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use crate::FIELD_MANAGER;
+use crate::args::NodesArguments;
+use crate::confirm::Question;
+use crate::containerd::Version;
+use crate::context::Context;
+use crate::observe::CachePod;
+use crate::render::names::{self, Owner};
+use crate::report::chain;
+use crate::watches::{CacheRef, GuardedCache};
+use count::{Answer, Answers, Trouble};
+use wiring::{CacheKey, Wiring};
+
+pub use count::{NodesSeen, Sighting};
+
+/// Time between two rounds of questions.
+const ROUND: Duration = Duration::from_secs(15);
+/// And while agents have not taken up what was handed to them.
+const SOON: Duration = Duration::from_secs(2);
+/// After this long they are asked at the usual pace again.
+const HURRY: Duration = Duration::from_mins(2);
+/// Agents that are asked at the same time.
+const CONCURRENCY: usize = 32;
+
+/// Why a round failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to read {what} of the node agents")]
+    Read {
+        what: &'static str,
+        source: Box<kube::Error>,
+    },
+    #[error("failed to write ConfigMap {namespace}/{name} of the node agents")]
+    Write {
+        namespace: String,
+        name: String,
+        source: Box<kube::Error>,
+    },
+}
+
+/// Where the agents are, and what they may wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub namespace: String,
+    pub name: String,
+    pub port: u16,
+    pub mirror: String,
+    pub namespaces: Vec<String>,
+}
+
+impl Settings {
+    /// `None`: there are no agents.
+    pub fn new(arguments: &NodesArguments) -> Option<Self> {
+        Some(Self {
+            namespace: arguments.node_agent_namespace.clone()?,
+            name: arguments.node_agent_name.clone(),
+            port: arguments.node_agent_port,
+            mirror: arguments.node_agent_mirror.clone(),
+            namespaces: arguments.wire_namespaces.clone(),
+        })
+    }
+}
+
+/// What reconciles and the task of the nodes tell each other.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    settings: Option<Settings>,
+    /// What each cache that was looked at wants to be wired.
+    declared: Mutex<BTreeMap<CacheKey, Option<WiredCache>>>,
+    seen: Mutex<BTreeMap<CacheKey, Sight>>,
+    changed: Notify,
+}
+
+/// What nodes say of a cache.
+#[derive(Debug, Clone, Default)]
+struct Sight {
+    /// What stands in the status.
+    told: Option<NodesSeen>,
+    /// What the last round saw.
+    last: NodesSeen,
+}
+
+impl Nodes {
+    /// `None`: there are no agents, and nothing is wired.
+    pub fn new(settings: Option<Settings>) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
+    /// Says what a cache wants to be wired, out of its mirror configurations.
+    pub fn declare(&self, owner: &Owner, mirrors: &[ConfigMap]) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        let wired = wiring::wired(settings, owner, mirrors);
+        let key = (owner.namespace.clone(), owner.name.clone());
+        let before = lock(&self.declared).insert(key, wired.clone());
+        if before != Some(wired) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Says that a cache is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        lock(&self.seen).remove(&key);
+        if lock(&self.declared).remove(&key).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What the nodes say of a cache.
+    pub fn seen(&self, namespace: &str, name: &str) -> Sighting {
+        if self.settings.is_none() {
+            return Sighting::NotWired;
+        }
+        let key = (namespace.to_owned(), name.to_owned());
+        match lock(&self.declared).get(&key) {
+            None => Sighting::Unknown,
+            Some(None) => Sighting::NotWired,
+            Some(Some(_)) => lock(&self.seen)
+                .get(&key)
+                .and_then(|sight| sight.told.clone())
+                .map_or(Sighting::Unknown, Sighting::Seen),
+        }
+    }
+
+    /// Takes what a round saw, and returns the caches whose status has to tell something new.
+    ///
+    /// Nodes that come and go all the time must not make a status that is written all the time: a count that is not full is
+    /// told only when two rounds agree.
+    fn take(&self, round: BTreeMap<CacheKey, NodesSeen>) -> Vec<CacheKey> {
+        let mut seen = lock(&self.seen);
+        let mut changed: Vec<CacheKey> = Vec::new();
+        seen.retain(|key, _| {
+            let stays = round.contains_key(key);
+            if !stays {
+                changed.push(key.clone());
+            }
+            stays
+        });
+        for (key, now) in round {
+            let sight = seen.entry(key.clone()).or_default();
+            let steady = now.complete() || sight.told.is_none() || sight.last.tells_the_same(&now);
+            let news = sight
+                .told
+                .as_ref()
+                .is_none_or(|told| !told.tells_the_same(&now));
+            sight.last = now.clone();
+            if steady && news {
+                sight.told = Some(now);
+                changed.push(key);
+            }
+        }
+        changed
+    }
+}
+
+/// Hands over and asks until dropped. Without agents it does nothing.
+pub async fn run(
+    context: Arc<Context>,
+    caches: Store<GuardedCache>,
+    wake: mpsc::UnboundedSender<CacheRef>,
+) {
+    let Some(settings) = context.nodes.settings.clone() else {
+        return std::future::pending().await;
+    };
+    // What exists is not known before.
+    if caches.wait_until_ready().await.is_err() {
+        return std::future::pending().await;
+    }
+    let mut round = Round {
+        context: &context,
+        settings: &settings,
+        versions: BTreeMap::new(),
+    };
+    let mut since = Instant::now();
+    loop {
+        let known: BTreeSet<CacheKey> = caches
+            .state()
+            .iter()
+            .map(|cache| (cache.namespace().unwrap_or_default(), cache.name_any()))
+            .collect();
+        let outcome = round.run(&known).await;
+        let hurry = match outcome {
+            Ok((seen, lagging)) => {
+                for (namespace, name) in context.nodes.take(seen) {
+                    // The receiver is gone only when the operator ends.
+                    let _ = wake.send(ObjectRef::new(&name).within(&namespace));
+                }
+                lagging
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the node agents are asked again later");
+                false
+            }
+        };
+        let pause = if hurry && since.elapsed() < HURRY {
+            SOON
+        } else {
+            ROUND
+        };
+        if tokio::time::timeout(pause, context.nodes.changed.notified())
+            .await
+            .is_ok()
+        {
+            since = Instant::now();
+        }
+    }
+}
+
+struct Round<'a> {
+    context: &'a Context,
+    settings: &'a Settings,
+    /// containerd's version on nodes where it was asked for.
+    versions: BTreeMap<String, Version>,
+}
+
+impl Round<'_> {
+    /// What nodes say of each cache, and whether agents lag behind what was handed to them.
+    async fn run(
+        &mut self,
+        known: &BTreeSet<CacheKey>,
+    ) -> Result<(BTreeMap<CacheKey, NodesSeen>, bool), Error> {
+        let (settings, client) = (self.settings, &self.context.client);
+        let declared = lock(&self.context.nodes.declared).clone();
+        let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), &settings.namespace);
+        let daemon_set = daemon_sets
+            .get_opt(&settings.name)
+            .await
+            .map_err(read("the DaemonSet"))?;
+        let Some(daemon_set) = daemon_set else {
+            let message = format!(
+                "There is no DaemonSet {}/{} of node agents. Install it with the chart, or leave out --node-agent-namespace.",
+                settings.namespace, settings.name
+            );
+            return Ok((troubled(&declared, &Trouble::Other { message }), false));
+        };
+        let (wiring, trouble) = self.hand_over(&daemon_set, known, &declared).await?;
+        if let Some(trouble) = trouble {
+            return Ok((troubled(&declared, &trouble), false));
+        }
+        let answers = self.ask(&daemon_set).await?;
+        let hashes: BTreeMap<CacheKey, String> = known
+            .iter()
+            .filter_map(|key| {
+                let text = wiring.data.get(&wiring::file_name(key))?;
+                Some((key.clone(), hash(text)))
+            })
+            .collect();
+        let lagging: Vec<&Answer> = count::lagging(&hashes, &answers.answers).collect();
+        self.nudge(&lagging).await;
+        let mut seen = BTreeMap::new();
+        for (key, hash) in &hashes {
+            seen.insert(key.clone(), count::count(key, hash, &answers));
+        }
+        for (key, taken) in &wiring.taken {
+            let entry = seen.entry(key.clone()).or_default();
+            entry.total = answers.total;
+            entry.ready = 0;
+            entry.trouble = Some(Trouble::Other {
+                message: taken_message(taken),
+            });
+        }
+        Ok((seen, !lagging.is_empty()))
+    }
+
+    /// Writes the `ConfigMap` where it differs.
+    async fn hand_over(
+        &self,
+        daemon_set: &DaemonSet,
+        known: &BTreeSet<CacheKey>,
+        declared: &BTreeMap<CacheKey, Option<WiredCache>>,
+    ) -> Result<(Wiring, Option<Trouble>), Error> {
+        let settings = self.settings;
+        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &settings.namespace);
+        let live = api
+            .get_opt(&settings.name)
+            .await
+            .map_err(read("the ConfigMap"))?;
+        let uid = daemon_set.uid().unwrap_or_default();
+        let ours = |one: &OwnerReference| one.controller == Some(true) && one.uid == uid;
+        let foreign = live
+            .as_ref()
+            .is_some_and(|live| !live.owner_references().iter().any(ours));
+        let data = live.and_then(|live| live.data);
+        let wiring = wiring::wiring(
+            settings,
+            known,
+            declared,
+            data.as_ref().unwrap_or(&BTreeMap::new()),
+        );
+        if foreign {
+            let message = format!(
+                "ConfigMap {}/{} exists and does not belong to the DaemonSet of the node agents: delete it.",
+                settings.namespace, settings.name
+            );
+            return Ok((wiring, Some(Trouble::NotOwned { message })));
+        }
+        if data.as_ref() != Some(&wiring.data) {
+            tracing::info!(
+                caches = wiring.data.len(),
+                "handing mirror files to the node agents"
+            );
+            let body = config_map(settings, &uid, &wiring);
+            let parameters = PatchParams::apply(FIELD_MANAGER).force();
+            api.patch(&settings.name, &parameters, &Patch::Apply(&body))
+                .await
+                .map_err(|source| Error::Write {
+                    namespace: settings.namespace.clone(),
+                    name: settings.name.clone(),
+                    source: Box::new(source),
+                })?;
+        }
+        Ok((wiring, None))
+    }
+
+    async fn ask(&mut self, daemon_set: &DaemonSet) -> Result<Answers, Error> {
+        let settings = self.settings;
+        let labels = daemon_set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.selector.match_labels.clone())
+            .unwrap_or_default();
+        let selector: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &settings.namespace);
+        let parameters = ListParams::default()
+            .labels(&selector.join(","))
+            .match_any();
+        let pods = pods.list(&parameters).await.map_err(read("the pods"))?;
+        let question = Question {
+            port: settings.port,
+            path: "/status",
+        };
+        let access = &self.context.access;
+        let running = pods.items.iter().filter_map(|pod| {
+            let node = pod.spec.as_ref()?.node_name.clone()?;
+            let pod = CachePod::new(pod);
+            Some((node, pod.name, pod.running_at.filter(|_| !pod.deleting)?))
+        });
+        let answers: Vec<Answer> = futures::stream::iter(running)
+            .map(|(node, pod, address)| async move {
+                let outcome = access
+                    .ask::<AgentStatus>(&settings.namespace, &pod, &address, question)
+                    .await
+                    .map_err(|error| error.to_string());
+                Answer { node, pod, outcome }
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for answer in &answers {
+            self.learn_version(answer).await;
+        }
+        let total = daemon_set
+            .status
+            .as_ref()
+            .map_or(0, |status| status.desired_number_scheduled);
+        Ok(Answers {
+            total,
+            answers,
+            versions: self.versions.clone(),
+        })
+    }
+
+    /// Asks for the version of a node's containerd where it decides whether the node is wired.
+    async fn learn_version(&mut self, answer: &Answer) {
+        let matters = answer.outcome.as_ref().is_ok_and(|status| {
+            let mut problems = status.problems.iter();
+            problems.any(|problem| problem.kind == ProblemKind::SeveralRoots)
+        });
+        if !matters {
+            // It may be another one when it matters again.
+            self.versions.remove(&answer.node);
+            return;
+        }
+        if self.versions.contains_key(&answer.node) {
+            return;
+        }
+        let api: Api<Node> = Api::all(self.context.client.clone());
+        match api.get_opt(&answer.node).await {
+            Ok(node) => {
+                let info = node.and_then(|node| node.status?.node_info);
+                let version = info.and_then(|info| Version::find(&info.container_runtime_version));
+                self.versions
+                    .extend(version.map(|version| (answer.node.clone(), version)));
+            }
+            Err(error) => {
+                tracing::warn!(node = %answer.node, error = %chain(&error), "failed to read the version of a node's containerd");
+            }
+        }
+    }
+
+    /// A changed annotation makes kubelet bring the `ConfigMap` into the pod at once. A failure is only logged: the next round,
+    /// or kubelet's own sync, makes up for it.
+    async fn nudge(&self, lagging: &[&Answer]) {
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.settings.namespace);
+        let nonce = format!("{:08x}", fastrand::u32(..));
+        let patch =
+            Patch::Merge(json!({"metadata": {"annotations": {names::POLICY_NONCE: nonce}}}));
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        for answer in lagging {
+            if let Err(error) = api.patch_metadata(&answer.pod, &parameters, &patch).await {
+                tracing::warn!(pod = %answer.pod, error = %chain(&error), "failed to annotate a pod of the node agents");
+            }
+        }
+    }
+}
+
+/// The agents' `ConfigMap`.
+fn config_map(settings: &Settings, daemon_set_uid: &str, wiring: &Wiring) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(settings.name.clone()),
+            namespace: Some(settings.namespace.clone()),
+            labels: Some(names::labels(&settings.name, names::Component::NodeAgent)),
+            owner_references: Some(vec![OwnerReference {
+                api_version: DaemonSet::api_version(&()).into_owned(),
+                kind: DaemonSet::kind(&()).into_owned(),
+                name: settings.name.clone(),
+                uid: daemon_set_uid.to_owned(),
+                controller: Some(true),
+                block_owner_deletion: None,
+            }]),
+            ..ObjectMeta::default()
+        },
+        data: Some(wiring.data.clone()),
+        ..ConfigMap::default()
+    }
+}
+
+fn taken_message(taken: &[(String, CacheKey)]) -> String {
+    let parts: Vec<String> = taken
+        .iter()
+        .map(|(directory, (namespace, name))| {
+            format!("{directory} (RegistryCache {namespace}/{name})")
+        })
+        .collect();
+    format!(
+        "The nodes are wired to another cache for {}: leave these upstreams out of the mirror.",
+        parts.join(", ")
+    )
+}
+
+/// The same for every cache that wants to be wired.
+fn troubled(
+    declared: &BTreeMap<CacheKey, Option<WiredCache>>,
+    trouble: &Trouble,
+) -> BTreeMap<CacheKey, NodesSeen> {
+    let wanting = declared.iter().filter(|(_, wired)| wired.is_some());
+    wanting
+        .map(|(key, _)| {
+            let seen = NodesSeen {
+                trouble: Some(trouble.clone()),
+                ..NodesSeen::default()
+            };
+            (key.clone(), seen)
+        })
+        .collect()
+}
+
+fn read(what: &'static str) -> impl FnOnce(kube::Error) -> Error {
+    move |source| Error::Read {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// No code panics while it holds a lock, so that what is behind it is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> CacheKey {
+        ("a".to_owned(), "images".to_owned())
+    }
+
+    fn round(nodes: &Nodes, ready: i32) -> usize {
+        let behind = (ready..3).map(|number| (format!("n{number}"), "no answer".to_owned()));
+        let seen = NodesSeen {
+            ready,
+            total: 3,
+            behind: behind.collect(),
+            trouble: None,
+        };
+        nodes.take([(key(), seen)].into()).len()
+    }
+
+    #[test]
+    fn a_status_is_written_only_for_what_lasts() {
+        let nodes = Nodes::default();
+        assert_eq!(round(&nodes, 1), 1, "the first count is told at once");
+        assert_eq!(round(&nodes, 1), 0);
+        assert_eq!(round(&nodes, 2), 0, "the next one only when it lasts");
+        assert_eq!(round(&nodes, 2), 1);
+        assert_eq!(round(&nodes, 3), 1, "a full count is told at once");
+        for _ in 0..3 {
+            assert_eq!(round(&nodes, 2), 0);
+            assert_eq!(round(&nodes, 3), 0, "a node that blinks is not told");
+        }
+        assert_eq!(nodes.take(BTreeMap::new()), [key()]);
+    }
+}

@@ -1,0 +1,224 @@
+//! What the agents on the nodes are handed. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::node_agent::{FORMAT, HOSTS_FILE, WiredCache};
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::Settings;
+use crate::containerd::Hosts;
+use crate::render::names::{self, Owner};
+
+/// Namespace and name of a cache.
+pub type CacheKey = (String, String);
+
+/// What is to be handed over, and what is not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wiring {
+    /// Data of the `ConfigMap`.
+    pub data: BTreeMap<String, String>,
+    /// Directories that a cache does not get, with the cache that has each.
+    pub taken: BTreeMap<CacheKey, Vec<(String, CacheKey)>>,
+}
+
+/// The files for nodes of this cluster, out of a cache's mirror configurations. `None`: it has none for them, or the namespace
+/// is not listed.
+pub fn wired(settings: &Settings, owner: &Owner, mirrors: &[ConfigMap]) -> Option<WiredCache> {
+    if !settings.namespaces.contains(&owner.namespace) {
+        return None;
+    }
+    let name = names::mirror(&owner.name, &settings.mirror);
+    let mirror = mirrors
+        .iter()
+        .find(|mirror| mirror.metadata.name.as_ref() == Some(&name))?;
+    let data = mirror.data.as_ref()?;
+    let suffix = format!(".{HOSTS_FILE}");
+    let directories: BTreeMap<_, _> = data
+        .iter()
+        .filter_map(|(key, text)| {
+            let directory = key.strip_suffix(&suffix)?;
+            Some((directory.to_owned(), files(text, data)))
+        })
+        .collect();
+    (!directories.is_empty()).then(|| WiredCache {
+        format: FORMAT,
+        namespace: owner.namespace.clone(),
+        cache: owner.name.clone(),
+        directories,
+    })
+}
+
+/// A `hosts.toml` with the certificates that it names and that come with it.
+fn files(hosts: &str, data: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::from([(HOSTS_FILE.to_owned(), hosts.to_owned())]);
+    let parsed = Hosts::parse(hosts).unwrap_or_default();
+    let names = parsed.hosts.into_iter().flat_map(|host| host.ca);
+    files.extend(names.filter_map(|name| Some((name.clone(), data.get(&name)?.clone()))));
+    files
+}
+
+/// Puts all caches together. `known` are those that exist; one of them that was not looked at since the operator's start has no
+/// entry in `declared`, and keeps what is `live`.
+pub fn wiring(
+    settings: &Settings,
+    known: &BTreeSet<CacheKey>,
+    declared: &BTreeMap<CacheKey, Option<WiredCache>>,
+    live: &BTreeMap<String, String>,
+) -> Wiring {
+    let mut wiring = Wiring::default();
+    let mut owners: BTreeMap<String, CacheKey> = BTreeMap::new();
+    let caches = settings
+        .namespaces
+        .iter()
+        .flat_map(|namespace| known.iter().filter(move |(other, _)| other == namespace));
+    for key in caches {
+        let cache = match declared.get(key) {
+            Some(declared) => declared.clone(),
+            None => live
+                .get(&file_name(key))
+                .and_then(|text| WiredCache::parse(text).ok()),
+        };
+        let Some(mut cache) = cache else {
+            continue;
+        };
+        cache.directories.retain(|directory, _| {
+            let owner = owners
+                .entry(directory.clone())
+                .or_insert_with(|| key.clone());
+            if owner != key {
+                let taken = wiring.taken.entry(key.clone()).or_default();
+                taken.push((directory.clone(), owner.clone()));
+            }
+            owner == key
+        });
+        if !cache.directories.is_empty() {
+            wiring.data.insert(cache.file_name(), cache.to_text());
+        }
+    }
+    wiring
+}
+
+/// The key of a cache in the `ConfigMap`.
+pub fn file_name((namespace, cache): &CacheKey) -> String {
+    WiredCache {
+        format: FORMAT,
+        namespace: namespace.clone(),
+        cache: cache.clone(),
+        directories: BTreeMap::new(),
+    }
+    .file_name()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTS: &str = "[host.\"https://cache\"]\nca = \"ca.crt\"\n";
+
+    fn settings() -> Settings {
+        Settings {
+            namespace: "agents".to_owned(),
+            name: "larder-node-agent".to_owned(),
+            port: 5009,
+            mirror: "nodes".to_owned(),
+            namespaces: vec!["z".to_owned(), "a".to_owned()],
+        }
+    }
+
+    fn owner(namespace: &str) -> Owner {
+        Owner {
+            name: "images".to_owned(),
+            namespace: namespace.to_owned(),
+            uid: "1".to_owned(),
+        }
+    }
+
+    fn mirror(name: &str, data: &[(&str, &str)]) -> ConfigMap {
+        let mut mirror = ConfigMap {
+            data: Some(
+                data.iter()
+                    .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                    .collect(),
+            ),
+            ..ConfigMap::default()
+        };
+        mirror.metadata.name = Some(format!("images-mirror-{name}"));
+        mirror
+    }
+
+    fn key(namespace: &str) -> CacheKey {
+        (namespace.to_owned(), "images".to_owned())
+    }
+
+    #[test]
+    fn a_mirror_is_taken_with_what_its_hosts_name() {
+        let mirrors = [
+            mirror("edge", &[("quay.io.hosts.toml", HOSTS)]),
+            mirror(
+                "nodes",
+                &[
+                    ("docker.io.hosts.toml", HOSTS),
+                    ("ca.crt", "PEM"),
+                    ("registries.conf", "x"),
+                ],
+            ),
+        ];
+        let wired = wired(&settings(), &owner("a"), &mirrors).unwrap();
+        insta::assert_snapshot!(wired.to_text());
+    }
+
+    #[test]
+    fn only_listed_namespaces_and_the_mirror_of_that_name_are_wired() {
+        let mirrors = [mirror("nodes", &[("docker.io.hosts.toml", HOSTS)])];
+        assert!(wired(&settings(), &owner("b"), &mirrors).is_none());
+        assert!(
+            wired(
+                &settings(),
+                &owner("a"),
+                &[mirror("edge", &[("docker.io.hosts.toml", HOSTS)])]
+            )
+            .is_none()
+        );
+    }
+
+    fn declared(namespace: &str, upstreams: &[&str]) -> Option<WiredCache> {
+        let data: Vec<_> = upstreams
+            .iter()
+            .map(|name| (format!("{name}.hosts.toml"), HOSTS))
+            .collect();
+        let data: Vec<_> = data.iter().map(|(a, b)| (a.as_str(), *b)).collect();
+        wired(&settings(), &owner(namespace), &[mirror("nodes", &data)])
+    }
+
+    #[test]
+    fn the_namespace_that_is_listed_first_gets_an_upstream() {
+        let known = [key("a"), key("z"), key("b")].into();
+        let all = [
+            (key("a"), declared("a", &["docker.io", "quay.io"])),
+            (key("z"), declared("z", &["docker.io"])),
+        ];
+        let wiring = wiring(&settings(), &known, &all.into(), &BTreeMap::new());
+        let keys: Vec<_> = wiring.data.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["a.images.json", "z.images.json"]);
+        let second = WiredCache::parse(&wiring.data["a.images.json"]).unwrap();
+        assert_eq!(second.directories.keys().collect::<Vec<_>>(), ["quay.io"]);
+        assert_eq!(
+            wiring.taken,
+            [(key("a"), vec![("docker.io".to_owned(), key("z"))])].into()
+        );
+    }
+
+    #[test]
+    fn a_restart_takes_nothing_away_from_nodes() {
+        let known = [key("a")].into();
+        let all = [(key("a"), declared("a", &["docker.io"]))].into();
+        let before = wiring(&settings(), &known, &all, &BTreeMap::new());
+        // Nothing is declared yet; only what exists no more goes.
+        let mut live = before.data.clone();
+        live.insert("z.images.json".to_owned(), String::new());
+        let after = wiring(&settings(), &known, &BTreeMap::new(), &live);
+        assert_eq!(after.data, before.data);
+        let without = wiring(&settings(), &known, &[(key("a"), None)].into(), &live);
+        assert!(without.data.is_empty());
+    }
+}
