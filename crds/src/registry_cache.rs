@@ -2,6 +2,7 @@
 
 mod capacity;
 mod monitoring;
+mod object_storage;
 mod placement;
 mod status;
 mod upstream;
@@ -16,6 +17,7 @@ use crate::policy::Action;
 
 pub use capacity::CapacitySpec;
 pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
+pub use object_storage::{LocalTierSpec, ObjectStorageSpec};
 pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
 };

@@ -203,7 +203,13 @@ async fn secrets(
 
 /// Names of the Secrets that a cache refers to.
 pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
-    cache.spec.upstreams.iter().flat_map(|upstream| {
+    let bucket = cache.spec.storage.object_storage.iter().flat_map(|bucket| {
+        let credentials = bucket.credentials_secret_ref.iter().map(|one| &one.name);
+        credentials
+            .chain(bucket.ca_secret_ref.iter().map(|one| &one.name))
+            .map(String::as_str)
+    });
+    let upstreams = cache.spec.upstreams.iter().flat_map(|upstream| {
         let authorities = upstream.ca_secret_ref.iter().map(|one| &one.name);
         let credentials = upstream.credentials.iter().map(|one| &one.secret_ref.name);
         let certificate = upstream.client_certificate.iter();
@@ -211,7 +217,8 @@ pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
             .chain(credentials)
             .chain(certificate.map(|one| &one.secret_ref.name))
             .map(String::as_str)
-    })
+    });
+    upstreams.chain(bucket)
 }
 
 /// Reads each child that the cache may have by its name: cheap for the API server, and never an old state of it.

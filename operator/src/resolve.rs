@@ -5,6 +5,7 @@
 
 mod capacity;
 mod last_good;
+pub(crate) mod object_storage;
 mod policies;
 mod problem;
 mod secrets;
@@ -14,7 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crds::policy::{self, Policy};
-use crds::registry_cache::{ImageSpec, MonitoringSpec, RegistryCache, ServiceSpec, VolumeSpec};
+use crds::registry_cache::{
+    ImageSpec, MonitoringSpec, RegistryCache, RegistryCacheSpec, SecretKeyRef, ServiceSpec,
+    VolumeSpec,
+};
 use crds::static_config::{LogFormat, StaticConfig};
 use crds::values::{Endpoint, RegistryHost};
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
@@ -23,6 +27,7 @@ use kube::ResourceExt as _;
 use crate::monitoring_api::MonitoringApi;
 use crate::observe::Observed;
 use crate::render::names::Owner;
+use object_storage::Bucket;
 use upstreams::Upstreams;
 
 pub use policies::{RuleProblem, freshness, rules};
@@ -66,6 +71,8 @@ pub struct ResolvedCache {
     pub(crate) policy: ResolvedPolicy,
     pub(crate) ca_secrets: Vec<CaSecret>,
     pub(crate) secrets: Vec<MountedSecret>,
+    /// Of the bucket's certificate.
+    pub(crate) bucket_authorities: Option<SecretKeyRef>,
     /// Where clients in the cluster reach the cache, once the Service has an address.
     pub(crate) endpoint: Option<String>,
     pub(crate) mirrors: Vec<Mirror>,
@@ -97,14 +104,18 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let owner = owner(&observed.cache);
     let upstreams =
         upstreams::upstreams(spec, &observed.secrets).map_err(|problems| Error { problems })?;
-    let static_config = static_config();
+    let bucket = object_storage::bucket(spec, &owner).map_err(|problem| Error {
+        problems: vec![problem],
+    })?;
+    let volume = volume(spec)?;
+    let static_config = static_config(&bucket)?;
     let endpoint = observed
         .live
         .cluster_ip(&owner.name)
         .map(|ip| endpoint(ip, spec.service.port));
     let mirrors = mirrors(observed, &upstreams.checked, endpoint.as_deref())
         .map_err(|problems| Error { problems })?;
-    let policy = match declared(observed, &owner, &upstreams) {
+    let policy = match declared(observed, &owner, &upstreams, &bucket) {
         Ok(policy) => ResolvedPolicy {
             text: policy.to_yaml(),
             hash: policy.hash(),
@@ -121,7 +132,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     };
     Ok(ResolvedCache {
         replicas: spec.replicas,
-        volume: spec.storage.volume.clone(),
+        volume,
         service: spec.service.clone(),
         image: spec.image.clone().unwrap_or_else(|| ImageSpec {
             reference: settings.cache_server_image.clone(),
@@ -132,7 +143,8 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         tolerations: spec.tolerations.clone(),
         static_config,
         policy,
-        secrets: secrets::volumes(&upstreams.secrets),
+        secrets: secrets::volumes(upstreams.secrets.iter().chain(&bucket.secret)),
+        bucket_authorities: bucket.authorities,
         ca_secrets: upstreams.ca_secrets,
         endpoint,
         mirrors,
@@ -156,11 +168,13 @@ fn declared(
     observed: &Observed,
     owner: &Owner,
     resolved: &Upstreams,
+    bucket: &Bucket,
 ) -> Result<Policy, Vec<Problem>> {
     let spec = &observed.cache.spec;
     let upstreams = &resolved.checked;
     let mut problems = upstreams::missing_secrets(observed, owner, &resolved.ca_secrets);
     problems.extend(secrets::missing(observed, owner, &resolved.secrets));
+    problems.extend(object_storage::missing(observed, owner, bucket));
     let hosts: BTreeSet<&RegistryHost> = upstreams.iter().map(|upstream| &upstream.host).collect();
     let merged = policies::merge(observed, owner, &hosts).unwrap_or_else(|more| {
         problems.extend(more);
@@ -203,15 +217,36 @@ fn declared(
     })
 }
 
-fn static_config() -> StaticConfig {
+/// The volume of each replica.
+fn volume(spec: &RegistryCacheSpec) -> Result<VolumeSpec, Error> {
+    let volume = spec.storage.local_volume();
+    volume
+        .map(|(volume, _)| volume.clone())
+        .ok_or_else(|| Error {
+            problems: vec![Problem::Spec {
+                field: "storage".to_owned(),
+                reason: "write exactly one of volume and objectStorage".to_owned(),
+            }],
+        })
+}
+
+fn static_config(bucket: &Bucket) -> Result<StaticConfig, Error> {
     let mut config = StaticConfig {
         store: PathBuf::from(STORE_DIRECTORY),
         log_format: LogFormat::Json,
+        object_storage: bucket.config.clone(),
         ..StaticConfig::default()
     };
     config.data_listen.set_port(DATA_PORT);
     config.admin_listen.set_port(ADMIN_PORT);
-    config
+    // Nothing else in it comes from a person.
+    config.check().map_err(|error| Error {
+        problems: vec![Problem::Spec {
+            field: "storage.objectStorage".to_owned(),
+            reason: error.to_string(),
+        }],
+    })?;
+    Ok(config)
 }
 
 fn endpoint(ip: &str, port: i32) -> String {

@@ -1,4 +1,4 @@
-//! Secrets that are mounted whole for upstreams, such as credentials. Pure.
+//! Secrets that are mounted whole for upstreams and for the bucket, such as credentials. Pure.
 //!
 //! A pod template names the Secret and every key that it may have, and so does not change with what the Secret holds.
 
@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crds::policy::{ClientCertificate, Credential};
-use crds::registry_cache::{ClientCertificateSpec, CredentialSpec};
+use crds::registry_cache::{ClientCertificateSpec, CredentialSpec, SecretRef};
+use crds::static_config::ObjectStorageCredentials;
 
 use super::Problem;
 use crate::observe::Observed;
@@ -20,12 +21,18 @@ const PASSWORD: &str = "password";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
+const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const ACCESS_KEY_ID_FILE: &str = "access-key-id";
+const SECRET_ACCESS_KEY_FILE: &str = "secret-access-key";
+const SESSION_TOKEN_FILE: &str = "session-token";
 
 /// What a Secret is mounted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     ClientCertificate,
     Credentials,
+    Bucket,
 }
 
 /// A Secret to mount.
@@ -47,6 +54,11 @@ impl Purpose {
                 (PASSWORD, "password"),
                 (DOCKER_CONFIG, "config.json"),
             ],
+            Self::Bucket => &[
+                (ACCESS_KEY_ID, ACCESS_KEY_ID_FILE),
+                (SECRET_ACCESS_KEY, SECRET_ACCESS_KEY_FILE),
+                ("AWS_SESSION_TOKEN", SESSION_TOKEN_FILE),
+            ],
         }
     }
 
@@ -55,6 +67,7 @@ impl Purpose {
         match self {
             Self::ClientCertificate => "client-certificate",
             Self::Credentials => "credentials",
+            Self::Bucket => "bucket",
         }
     }
 
@@ -66,6 +79,7 @@ impl Purpose {
             Self::Credentials => {
                 "with the type kubernetes.io/basic-auth and the keys username and password, or with the type kubernetes.io/dockerconfigjson and the key .dockerconfigjson"
             }
+            Self::Bucket => "with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         }
     }
 
@@ -76,6 +90,9 @@ impl Purpose {
                 keys.contains(DOCKER_CONFIG)
                     || [USERNAME, PASSWORD].iter().all(|key| keys.contains(*key))
             }
+            Self::Bucket => [ACCESS_KEY_ID, SECRET_ACCESS_KEY]
+                .iter()
+                .all(|key| keys.contains(*key)),
         }
     }
 }
@@ -142,6 +159,21 @@ pub(super) fn client_certificate(
     (certificate, secret)
 }
 
+/// The server's form of the keys of a bucket, and the Secret to mount for them.
+pub(super) fn bucket(field: &str, spec: &SecretRef) -> (ObjectStorageCredentials, MountedSecret) {
+    let secret = MountedSecret {
+        purpose: Purpose::Bucket,
+        secret: spec.name.clone(),
+        field: field.to_owned(),
+    };
+    let credentials = ObjectStorageCredentials {
+        access_key_id_file: secret.directory().join(ACCESS_KEY_ID_FILE),
+        secret_access_key_file: secret.directory().join(SECRET_ACCESS_KEY_FILE),
+        session_token_file: Some(secret.directory().join(SESSION_TOKEN_FILE)),
+    };
+    (credentials, secret)
+}
+
 /// Secrets that are named and do not exist or lack a key.
 pub(super) fn missing(
     observed: &Observed,
@@ -171,9 +203,8 @@ pub(super) fn missing(
 }
 
 /// One for each volume: a Secret that several upstreams name is mounted once.
-pub(super) fn volumes(secrets: &[MountedSecret]) -> Vec<MountedSecret> {
+pub(super) fn volumes<'a>(secrets: impl Iterator<Item = &'a MountedSecret>) -> Vec<MountedSecret> {
     let by_volume: BTreeMap<_, _> = secrets
-        .iter()
         .map(|secret| ((secret.purpose, secret.secret.clone()), secret.clone()))
         .collect();
     by_volume.into_values().collect()
