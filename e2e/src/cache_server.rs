@@ -45,6 +45,11 @@ impl CacheServer {
 
     /// Starts `program` with its store and settings in `directory`; `policy` is YAML. Returns when it is ready.
     pub fn start(program: &Path, directory: &Path, policy: &str) -> Result<Self> {
+        Self::start_with(program, directory, "accessLog: true", policy)
+    }
+
+    /// The same, with a line of settings more.
+    pub fn start_with(program: &Path, directory: &Path, more: &str, policy: &str) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("failed to create {}", directory.display()))?;
         let indented = policy.trim_end().replace('\n', "\n  ");
@@ -54,7 +59,7 @@ impl CacheServer {
   adminListen: {ADDRESS}:5001
   store: {}
   logFormat: Json
-  accessLog: true
+  {more}
 policy:
   {indented}
 ",

@@ -21,6 +21,7 @@ const TOOLS: &[&str] = &[
     "distribution",
     "containerd",
     "helm",
+    "versitygw",
 ];
 
 /// Bytes of the only layer of [`Registries::large`]: enough to come over several connections.
@@ -121,5 +122,11 @@ defaultUpstream: docker.io
     pub fn cache_with(&mut self, policy: &str) -> Result<CacheServer> {
         let directory = self.directory()?;
         CacheServer::start(&self.cache_server, &directory, policy)
+    }
+
+    /// Starts a cache server with an empty store, that line of settings more, and that policy. One can run at a time.
+    pub fn cache_that(&mut self, settings: &str, policy: &str) -> Result<CacheServer> {
+        let directory = self.directory()?;
+        CacheServer::start_with(&self.cache_server, &directory, settings, policy)
     }
 }

@@ -129,6 +129,16 @@ pub(super) const TOOLS: &[Tool] = &[
         renames: &[],
     },
     Tool {
+        name: "versitygw",
+        version: "1.8.0",
+        minutes: 2,
+        files: module_files!("versitygw"),
+        packages: &["github.com/versity/versitygw/cmd/versitygw"],
+        tags: "",
+        linker_flags: "-X main.Version=v1.8.0",
+        renames: &[],
+    },
+    Tool {
         name: "kubernetes",
         version: "1.34.4",
         minutes: 10,

@@ -1,6 +1,7 @@
 //! Clients of registries and a cache server, without a node: all run on one upstream, in this order.
 
 mod artifacts;
+mod bucket;
 mod conformance;
 mod containerd;
 mod containers_image;
@@ -26,5 +27,6 @@ fn main() -> ExitCode {
         containerd::containerd_1_6_pulls_by_hosts_toml,
         containerd::containerd_2_fetches_ranges_of_a_layer_in_parallel,
         containerd::two_containerds_share_one_cold_layer,
+        bucket::what_one_server_fetched_another_has_without_the_upstream,
     ])
 }
