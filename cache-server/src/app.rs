@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
+use crate::bucket::{self, Bucket};
 use crate::cache::{Cache, Patience};
 use crate::clock::Clock;
 use crate::config::Location;
@@ -37,6 +38,7 @@ pub struct Options {
     pub clock: Clock,
     pub patience: Patience,
     pub timeouts: Timeouts,
+    pub bucket: bucket::Times,
     /// What clouds tell this process of its identity.
     pub surroundings: Surroundings,
 }
@@ -49,6 +51,7 @@ impl Options {
             clock: Clock::default(),
             patience: Patience::default(),
             timeouts: Timeouts::default(),
+            bucket: bucket::Times::default(),
             surroundings: Surroundings::of_process(),
         }
     }
@@ -64,6 +67,8 @@ pub enum Error {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("{0}")]
+    Bucket(bucket::Error),
     #[error("{0}")]
     Tls(tls::Error),
     #[error("failed to set up the metrics: {0}")]
@@ -89,7 +94,7 @@ impl App {
         options: Options,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, Error> {
-        let config = options.static_config;
+        let config = options.static_config.clone();
         let metrics = Arc::new(Metrics::new().map_err(Error::Metrics)?);
         let root = config.store.clone();
         let clock = options.clock.clone();
@@ -97,8 +102,10 @@ impl App {
             .await?
             .map_err(Error::Store)
             .map(Arc::new)?;
+        let bucket = open_bucket(&options, &metrics).await?;
         let cache = Cache::new(
             store.clone(),
+            bucket,
             metrics.clone(),
             options.clock.clone(),
             options.patience,
@@ -163,13 +170,7 @@ impl App {
         };
         let (data_address, tls_address) = (data.address, data.tls_address);
         tracing::info!(%data_address, tls_address = tls_address.map(tracing::field::display), %admin_address, store = %config.store.display(), "serving on {data_address}");
-        let scanned = cache.clone();
-        tokio::task::spawn_blocking(move || match store.scan() {
-            Ok(()) => scanned.look_for_room(),
-            Err(error) => {
-                tracing::error!(%error, "failed to look through the store; nothing is evicted");
-            }
-        });
+        tokio::task::spawn_blocking(scan(store, cache.clone()));
         let parts = Parts {
             server,
             admin,
@@ -223,6 +224,7 @@ impl Parts {
             }
         });
         let making_room = tokio::spawn(self.cache.clone().keep_room(stop.clone()));
+        let sharing = tokio::spawn(self.cache.clone().keep_sharing(stop.clone()));
         let scrubbing = tokio::spawn(self.cache.clone().scrub(self.scrub_interval, stop.clone()));
         let serving = tokio::spawn(self.server.run(self.patience));
         shutdown.await;
@@ -239,10 +241,42 @@ impl Parts {
         }
         let _ = making_room.await;
         let _ = scrubbing.await;
+        let _ = sharing.await;
         // A probe's idle connection must not hold up the end.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), administering).await;
         tracing::info!("ended");
     }
+}
+
+/// Looks through the store, and begins what needs to know all that is stored.
+fn scan(store: Arc<Store>, cache: Cache) -> impl FnOnce() {
+    move || match store.scan() {
+        Ok(()) => {
+            cache.look_for_room();
+            cache.compare_with_bucket();
+        }
+        Err(error) => {
+            tracing::error!(%error, "failed to look through the store; nothing is evicted");
+        }
+    }
+}
+
+/// The bucket that replicas share, if there is one. It is not asked yet.
+async fn open_bucket(
+    options: &Options,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Bucket>>, Error> {
+    let Some(config) = options.static_config.object_storage.clone() else {
+        return Ok(None);
+    };
+    let (surroundings, times) = (options.surroundings.clone(), options.bucket);
+    let (metrics, clock) = (metrics.clone(), options.clock.clone());
+    let open = move || {
+        let said = |name: &str| surroundings.get(name).map(str::to_owned);
+        Bucket::new(&config, &said, times, metrics, clock)
+    };
+    let bucket = blocking(open).await?.map_err(Error::Bucket)?;
+    Ok(Some(Arc::new(bucket)))
 }
 
 /// The ports that clients pull from.

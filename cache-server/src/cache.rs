@@ -23,6 +23,9 @@ pub mod recent;
 mod recent_manifests;
 pub mod referrers;
 mod scrub;
+mod shared;
+mod sharing;
+mod source;
 pub mod tag;
 mod transfer;
 mod turns;
@@ -40,10 +43,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bucket::Bucket;
 use crate::clock::{Clock, Moment};
 use crate::metrics::Metrics;
 use crate::oci::{Repository, Tag};
-use crate::storage::{self, Store};
+use crate::storage::{self, Store, TagRecord};
 use crate::upstream::Upstream;
 
 pub use admission::Rules;
@@ -113,6 +117,9 @@ pub struct Cache(Arc<State>);
 #[derive(Debug)]
 struct State {
     store: Arc<Store>,
+    /// What replicas share, if they do.
+    bucket: Option<Arc<Bucket>>,
+    sharing: sharing::Sharing,
     metrics: Arc<Metrics>,
     clock: Clock,
     patience: Patience,
@@ -125,7 +132,9 @@ struct State {
     /// For what fills write and hash.
     turns: Arc<turns::Turns>,
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
-    manifests: flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Stored, Error>>,
+    manifests:
+        flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Fetched, Error>>,
+    shared_tags: flights::Flights<manifest::Key<Tag>, Option<TagRecord>>,
     referrers: referrers::Questions,
     negative: memory::Memory<String, Error>,
     recent: recent_manifests::RecentManifests,
@@ -138,9 +147,18 @@ struct State {
 }
 
 impl Cache {
-    pub fn new(store: Arc<Store>, metrics: Arc<Metrics>, clock: Clock, patience: Patience) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        bucket: Option<Arc<Bucket>>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        patience: Patience,
+    ) -> Self {
+        metrics.bucket_behind.set(i64::from(bucket.is_some()));
         Self(Arc::new(State {
             store,
+            bucket,
+            sharing: sharing::Sharing::default(),
             metrics,
             clock,
             patience,
@@ -151,6 +169,7 @@ impl Cache {
             turns: Arc::default(),
             tags: flights::Flights::default(),
             manifests: flights::Flights::default(),
+            shared_tags: flights::Flights::default(),
             referrers: referrers::Questions::default(),
             negative: memory::Memory::default(),
             recent: recent_manifests::RecentManifests::default(),

@@ -1,13 +1,13 @@
 //! Larder's cache server: a pull-through cache for OCI registries.
 //!
-//! A request goes down, an answer comes up: `http` parses it, `cache` decides and finds the content, in `storage` or at
-//! an `upstream`. `app` puts the parts together; nothing else knows all of them.
+//! A request goes down, an answer comes up: `http` parses it, `cache` decides and finds the content, in `storage`, in a
+//! `bucket` that replicas share, or at an `upstream`. `app` puts the parts together; nothing else knows all of them.
 //!
 //! Invariants:
 //! - Nobody gets a whole body whose content is not what its digest says.
 //! - Only a file under its own digest is a hit. Content is served for a repository that is known to have it.
 //! - A name in a request is a key among the configured upstreams, never something to dial.
-//! - `storage` and `upstream` don't know each other; `cache` knows no HTTP server; `http` knows neither store nor upstream.
+//! - `storage`, `bucket` and `upstream` don't know each other; `cache` knows no HTTP server; `http` knows neither store nor upstream.
 
 pub mod oci;
 
@@ -18,6 +18,8 @@ pub mod cache;
 pub mod upstream;
 
 pub mod storage;
+
+pub mod bucket;
 
 pub mod app;
 

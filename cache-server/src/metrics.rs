@@ -42,6 +42,13 @@ pub struct Metrics {
     pub scrubbed_bytes: IntCounter,
     pub scrub_wrong: IntCounter,
     pub stale_served: IntCounterVec,
+    pub bucket_requests: IntCounterVec,
+    pub bucket_bytes: IntCounterVec,
+    pub bucket_wrong: IntCounter,
+    pub bucket_left_alone: IntGauge,
+    pub bucket_queue: IntGauge,
+    pub bucket_dropped: IntCounter,
+    pub bucket_behind: IntGauge,
     pub connections: IntGauge,
     pub connections_turned_away: IntCounter,
     pub connections_cut: IntCounter,
@@ -102,6 +109,13 @@ impl Metrics {
             scrub_wrong: of.counter("scrub_corrupt_total", "Blobs and manifests that rotted on the disk, and were moved to quarantine.")?,
             store_write_failures: of.counter("store_write_failures_total", "Writes to the store that failed. Clients are then served without storing.")?,
             stale_served: of.counters("stale_served_total", "Tags answered with an old copy because the upstream failed or hung.", &["upstream"])?,
+            bucket_requests: of.counters("bucket_requests_total", "Requests to the bucket, by operation (read, look, write, remove or list) and by result: ok, absent or failed.", &["operation", "result"])?,
+            bucket_bytes: of.counters("bucket_bytes_total", "Bytes of objects, by direction: read from the bucket or written to it.", &["direction"])?,
+            bucket_wrong: of.counter("bucket_corrupt_total", "Objects in the bucket whose content was not what their key says. They are never served, and are replaced.")?,
+            bucket_left_alone: of.gauge("bucket_left_alone", "1 while the bucket is not asked because it failed again and again, else 0.")?,
+            bucket_queue: of.gauge("bucket_queue", "What waits to be written to the bucket, or is being written.")?,
+            bucket_dropped: of.counter("bucket_dropped_total", "What was not written to the bucket at once, because the queue was full or the bucket failed. It is written later.")?,
+            bucket_behind: of.gauge("bucket_behind", "1 while something in the store may be missing in the bucket, 0 if there is nothing or no bucket.")?,
             connections: of.gauge("connections", "Open connections on the data port.")?,
             connections_turned_away: of.counter("connections_turned_away_total", "Connections answered 503 because all places were taken.")?,
             connections_cut: of.counter("connections_cut_total", "Connections cut because the client took less than the minimum rate.")?,
@@ -267,7 +281,7 @@ mod tests {
     /// The page for people. It is written where snapshots are: by `INSTA_UPDATE=always cargo test -p cache-server`.
     #[test]
     fn the_reference_lists_every_metric() {
-        let mut page = "<!-- Written by a test of `cache-server/src/metrics.rs`. Do not edit. -->\n\n# Metrics of the cache server\n\nOn the admin port, at `/metrics`. A hit ratio, and the bytes that were not fetched:\n\n```promql\nsum(rate(larder_requests_total{outcome=~\"hit|stale|revalidated|joined\"}[5m])) / sum(rate(larder_requests_total{kind!=\"other\"}[5m]))\nsum(larder_response_bytes_total) - sum(larder_upstream_bytes_total)\n```\n\n| metric | type | labels | what it says |\n|---|---|---|---|\n".to_owned();
+        let mut page = "<!-- Written by a test of `cache-server/src/metrics.rs`. Do not edit. -->\n\n# Metrics of the cache server\n\nOn the admin port, at `/metrics`. A hit ratio, and the bytes that were not fetched:\n\n```promql\nsum(rate(larder_requests_total{outcome=~\"hit|bucket|stale|revalidated|joined\"}[5m])) / sum(rate(larder_requests_total{kind!=\"other\"}[5m]))\nsum(larder_response_bytes_total) - sum(larder_upstream_bytes_total)\n```\n\n| metric | type | labels | what it says |\n|---|---|---|---|\n".to_owned();
         let metrics = Metrics::new().unwrap();
         for one in metrics.descriptions() {
             assert!(one.help.ends_with('.') && one.help.len() > 20, "{one:?}");

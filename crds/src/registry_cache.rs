@@ -7,6 +7,7 @@ mod exposure;
 mod mirror;
 mod monitoring;
 mod network_policy;
+mod object_storage;
 mod placement;
 mod server;
 mod pods;
@@ -32,6 +33,7 @@ pub use identity::{IdentityProvider, IdentitySpec};
 pub use exposure::{ExposureSpec, IngressSpec};
 pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
 pub use network_policy::{EgressSpec, NetworkPolicySpec};
+pub use object_storage::{LocalTierSpec, ObjectStorageSpec};
 pub use placement::{
     ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
 };

@@ -1,6 +1,7 @@
 //! `static.yaml`: what a cache server must know before it starts. A change needs a restart.
 
 mod connections;
+mod object_storage;
 mod tls;
 
 use std::net::{Ipv6Addr, SocketAddr};
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::values::{Duration, Endpoint, Ratio};
 
 pub use connections::Connections;
+pub use object_storage::{ObjectStorage, ObjectStorageCredentials};
 pub use tls::Tls;
 
 /// The version of the file's format that this build reads and writes.
@@ -50,6 +52,9 @@ pub struct StaticConfig {
     /// What clients may take of the data port.
     #[serde(skip_serializing_if = "Connections::are_default")]
     pub connections: Connections,
+    /// A bucket that replicas share. Default: each has its store alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_storage: Option<ObjectStorage>,
 }
 
 /// Traces of requests, fills and what upstreams are asked.
@@ -102,6 +107,7 @@ impl Default for StaticConfig {
             tracing: None,
             tls: None,
             connections: Connections::default(),
+            object_storage: None,
         }
     }
 }
@@ -129,6 +135,13 @@ pub enum Error {
         "failed to take the static configuration: connections.{0} is out of range; write a maximum of 1 to 1000000, and times of 1s to 1d"
     )]
     Connections(&'static str),
+    #[error(
+        "failed to take the static configuration: objectStorage.{field} can't be meant; {hint}"
+    )]
+    ObjectStorage {
+        field: &'static str,
+        hint: &'static str,
+    },
     #[error("failed to take the static configuration: store must not be empty")]
     NoStore,
 }
@@ -152,6 +165,10 @@ impl StaticConfig {
         }
         if let Some(field) = self.connections.out_of_range() {
             return Err(Error::Connections(field));
+        }
+        let fault = self.object_storage.as_ref().and_then(ObjectStorage::fault);
+        if let Some((field, hint)) = fault {
+            return Err(Error::ObjectStorage { field, hint });
         }
         if self.store.as_os_str().is_empty() {
             return Err(Error::NoStore);

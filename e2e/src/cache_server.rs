@@ -56,6 +56,11 @@ impl CacheServer {
         tls: Option<&ServerFiles>,
         policy: &str,
     ) -> Result<Self> {
+        Self::start_with(program, directory, "accessLog: true", policy)
+    }
+
+    /// The same, with a line of settings more.
+    pub fn start_with(program: &Path, directory: &Path, more: &str, policy: &str) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("failed to create {}", directory.display()))?;
         let tls = tls.map_or(String::new(), |files| {
@@ -71,6 +76,8 @@ impl CacheServer {
   logFormat: Json
   accessLog: true
 {tls}policy:
+  {more}
+policy:
   {indented}
 ",
             Self::address(),

@@ -25,6 +25,7 @@ pub mod runner;
 pub mod splitter;
 pub mod tools;
 pub mod upstream;
+pub mod versitygw;
 pub mod wait;
 pub mod world;
 

@@ -23,6 +23,7 @@ const TOOLS: &[&str] = &[
     "containerd",
     "helm",
     "mirrors",
+    "versitygw",
 ];
 
 /// Bytes of the only layer of [`Registries::large`]: enough to come over several connections.
@@ -133,5 +134,9 @@ defaultUpstream: docker.io
         self.upstream.clear_requests()?;
         let directory = self.directory()?;
         CacheServer::start_with(&self.cache_server, &directory, Some(files), policy)
+    /// Starts a cache server with an empty store, that line of settings more, and that policy. One can run at a time.
+    pub fn cache_that(&mut self, settings: &str, policy: &str) -> Result<CacheServer> {
+        let directory = self.directory()?;
+        CacheServer::start_with(&self.cache_server, &directory, settings, policy)
     }
 }

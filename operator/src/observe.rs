@@ -342,6 +342,12 @@ pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = Cow<'_, str>>
 
 /// Names of the Secrets that a cache refers to.
 pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
+    let bucket = cache.spec.storage.object_storage.iter().flat_map(|bucket| {
+        let credentials = bucket.credentials_secret_ref.iter().map(|one| &one.name);
+        credentials
+            .chain(bucket.ca_secret_ref.iter().map(|one| &one.name))
+            .map(String::as_str)
+    });
     let upstreams = cache.spec.upstreams.iter().flat_map(|upstream| {
         let authorities = upstream.ca_secret_ref.iter().map(|one| &one.name);
         let credentials = upstream.credentials.iter();
@@ -389,6 +395,7 @@ pub fn rendered_keys(cache: &RegistryCache) -> impl Iterator<Item = (&str, &str)
         let authority = mirror.ca_secret_ref.iter();
         credentials.chain(authority.map(|one| (one.name.as_str(), one.key.as_str())))
     })
+    upstreams.chain(bucket)
 }
 
 /// Reads each child that the cache may have by its name: what is not ours, and so not watched, is found too.

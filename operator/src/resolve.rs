@@ -14,6 +14,7 @@ mod pods;
 mod enforcement;
 mod last_good;
 mod mirrors;
+pub(crate) mod object_storage;
 mod policies;
 mod problem;
 mod secrets;
@@ -30,6 +31,7 @@ use crds::registry_cache::{
 };
 use crds::static_config::StaticConfig;
     ExposureSpec, ImageSpec, MonitoringSpec, NetworkPolicySpec, RegistryCache, ServiceSpec,
+    ImageSpec, MonitoringSpec, RegistryCache, RegistryCacheSpec, SecretKeyRef, ServiceSpec,
     VolumeSpec,
 };
 use crds::static_config::{LogFormat, StaticConfig};
@@ -51,6 +53,7 @@ use upstreams::Upstreams;
 pub use growth::{Growth, SmallClaim, Stuck, Waiting};
 pub use pods::{CONTAINER, Pods};
 use crate::render::names::{MirrorTarget, Owner};
+use object_storage::Bucket;
 use upstreams::Upstreams;
 
 pub use enforcement::{Conflict, Enforcement};
@@ -109,6 +112,8 @@ pub struct ResolvedCache {
     pub(crate) policy: ResolvedPolicy,
     pub(crate) ca_secrets: Vec<CaSecret>,
     pub(crate) secrets: Vec<MountedSecret>,
+    /// Of the bucket's certificate.
+    pub(crate) bucket_authorities: Option<SecretKeyRef>,
     /// Where clients in the cluster reach the cache, once the Service has an address.
     pub(crate) endpoint: Option<String>,
     pub(crate) mirrors: Vec<Mirror>,
@@ -175,6 +180,11 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let pods =
         pods::pods(spec, &owner.name, restarted_at).map_err(|problems| Error { problems })?;
     let static_config = static_config();
+    let bucket = object_storage::bucket(spec, &owner).map_err(|problem| Error {
+        problems: vec![problem],
+    })?;
+    let volume = volume(spec)?;
+    let static_config = static_config(&bucket)?;
     let endpoint = observed
         .live
         .cluster_ip(&owner.name)
@@ -189,6 +199,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     };
     let mirrors = mirrors::mirrors(observed, &owner, &upstreams.checked, &access);
     let policy = match declared(observed, &owner, &upstreams) {
+    let policy = match declared(observed, &owner, &upstreams, &bucket) {
         Ok(policy) => ResolvedPolicy {
             text: policy.to_yaml(),
             hash: policy.hash(),
@@ -215,7 +226,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let enforcement = enforcement::enforcement(&policy.text, &mirrors.resolved);
     Ok(ResolvedCache {
         replicas: spec.replicas,
-        volume: spec.storage.volume.clone(),
+        volume,
         service: spec.service.clone(),
         image: spec.image.clone().unwrap_or_else(|| ImageSpec {
             reference: settings.cache_server_image.clone(),
@@ -228,6 +239,8 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         secrets: secrets::volumes(upstreams.secrets.iter().chain(&door.secrets)),
         risks: choices::risks(spec, &policy.text),
         policy,
+        secrets: secrets::volumes(upstreams.secrets.iter().chain(&bucket.secret)),
+        bucket_authorities: bucket.authorities,
         ca_secrets: upstreams.ca_secrets,
         endpoint,
         mirrors: mirrors.resolved,
@@ -278,6 +291,7 @@ fn declared(
     owner: &Owner,
     resolved: &Upstreams,
     door: &Door,
+    bucket: &Bucket,
 ) -> Result<Policy, Vec<Problem>> {
     let spec = &observed.cache.spec;
     let upstreams = &resolved.checked;
@@ -285,6 +299,8 @@ fn declared(
     let mounted = resolved.secrets.iter().chain(&door.secrets);
     let mounted = mounted.filter(|secret| !secret.purpose.is_essential());
     problems.extend(secrets::missing(observed, owner, mounted));
+    problems.extend(secrets::missing(observed, owner, &resolved.secrets));
+    problems.extend(object_storage::missing(observed, owner, bucket));
     let hosts: BTreeSet<&RegistryHost> = upstreams.iter().map(|upstream| &upstream.host).collect();
     let merged = policies::merge(observed, owner, &hosts).unwrap_or_else(|more| {
         problems.extend(more);
@@ -333,6 +349,36 @@ struct Door {
     access: policy::Access,
     static_config: StaticConfig,
     secrets: Vec<MountedSecret>,
+/// The volume of each replica.
+fn volume(spec: &RegistryCacheSpec) -> Result<VolumeSpec, Error> {
+    let volume = spec.storage.local_volume();
+    volume
+        .map(|(volume, _)| volume.clone())
+        .ok_or_else(|| Error {
+            problems: vec![Problem::Spec {
+                field: "storage".to_owned(),
+                reason: "write exactly one of volume and objectStorage".to_owned(),
+            }],
+        })
+}
+
+fn static_config(bucket: &Bucket) -> Result<StaticConfig, Error> {
+    let mut config = StaticConfig {
+        store: PathBuf::from(STORE_DIRECTORY),
+        log_format: LogFormat::Json,
+        object_storage: bucket.config.clone(),
+        ..StaticConfig::default()
+    };
+    config.data_listen.set_port(DATA_PORT);
+    config.admin_listen.set_port(ADMIN_PORT);
+    // Nothing else in it comes from a person.
+    config.check().map_err(|error| Error {
+        problems: vec![Problem::Spec {
+            field: "storage.objectStorage".to_owned(),
+            reason: error.to_string(),
+        }],
+    })?;
+    Ok(config)
 }
 
 fn door(observed: &Observed, owner: &Owner, tls: Option<&Tls>) -> Result<Door, Vec<Problem>> {

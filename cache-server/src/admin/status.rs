@@ -83,6 +83,7 @@ async fn look(admin: Arc<Admin>) -> Status {
         let is = |outcome: CacheOutcome| labels.iter().any(|label| label == outcome.as_str());
         let from_cache = [
             CacheOutcome::Hit,
+            CacheOutcome::Bucket,
             CacheOutcome::Revalidated,
             CacheOutcome::Joined,
             CacheOutcome::Stale,

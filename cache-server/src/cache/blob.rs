@@ -63,6 +63,11 @@ impl Cache {
                 if let Some(size) = verified {
                     return Ok(Answer::blob(CacheOutcome::Hit, &request.digest, Some(size)));
                 }
+                let shared = self.shared_size(&origin, &request.digest, member).await;
+                if shared.is_some() {
+                    let outcome = CacheOutcome::Bucket;
+                    return Ok(Answer::blob(outcome, &request.digest, shared));
+                }
                 return self
                     .head_of_blob(&origin, request, CacheOutcome::Miss)
                     .await;
@@ -71,8 +76,16 @@ impl Cache {
             let ended = running.filter(|fill| fill.verified().is_some());
             let (fill, first) = match self.running_fill(&request.digest).or(ended) {
                 Some(fill) => (fill, false),
-                // A part alone is not worth the whole.
-                None if !whole || self.store_is_broken() || self.admission_is_stopped() => {
+                None if self.store_is_broken() || self.admission_is_stopped() => {
+                    return self.pass_blob(&origin, request, CacheOutcome::Bypass).await;
+                }
+                // A part alone is not worth the whole, unless that is near.
+                None if !whole
+                    && self
+                        .shared_size(&origin, &request.digest, member)
+                        .await
+                        .is_none() =>
+                {
                     return self.pass_blob(&origin, request, CacheOutcome::Bypass).await;
                 }
                 None => self.fill(&origin, &request.digest),
@@ -125,13 +138,32 @@ impl Cache {
         Answer::stored_blob(outcome, &request.digest, blob, request.range)
     }
 
-    /// Asks the upstream whether the repository has the blob, and writes it down.
+    /// Makes sure that the repository has the blob, by another replica's word or the upstream's, and writes it down.
     pub(super) async fn confirm(&self, origin: &Origin, digest: &Digest) -> Result<(), Error> {
+        if self.is_shared_member(origin, digest).await {
+            self.write_member(origin, digest).await;
+            return Ok(());
+        }
+        self.confirm_with_upstream(origin, digest).await?;
+        self.share_content(origin, digest);
+        Ok(())
+    }
+
+    pub(super) async fn confirm_with_upstream(
+        &self,
+        origin: &Origin,
+        digest: &Digest,
+    ) -> Result<(), Error> {
         origin
             .upstream
             .head_blob(&origin.repository, digest)
             .await
             .map_err(Error::Upstream)?;
+        self.write_member(origin, digest).await;
+        Ok(())
+    }
+
+    async fn write_member(&self, origin: &Origin, digest: &Digest) {
         let (host, repository, name) = (
             origin.host().clone(),
             origin.repository.clone(),
@@ -143,7 +175,6 @@ impl Cache {
         if let Err(error) = written {
             self.note_write_failure(&error);
         }
-        Ok(())
     }
 
     /// Reads a fill. `None`: it came to an end that is worth another look.
@@ -163,7 +194,8 @@ impl Cache {
         let verified = !first && fill.verified().is_some();
         let (head, size) = match fill.start().await {
             Ok(Start::Reading(head, size)) => (head, size),
-            Ok(Start::LookAgain) => return Ok(None),
+            // After something wrong in the bucket, the next fill takes the upstream's.
+            Ok(Start::LookAgain) | Err(Error::Bucket(_)) => return Ok(None),
             Err(Error::Upstream(_)) if !same_place => return Ok(None),
             Err(Error::Store(_) | Error::Full) => {
                 let outcome = CacheOutcome::Bypass;
@@ -178,6 +210,7 @@ impl Cache {
         };
         let range = range.resolve(size).map_err(|_| Error::Range { size })?;
         let outcome = match (first, verified) {
+            (true, _) if fill.is_from_bucket() => CacheOutcome::Bucket,
             (true, _) => CacheOutcome::Miss,
             (false, false) => CacheOutcome::Joined,
             // As from the store, which only has to make it durable.

@@ -51,6 +51,9 @@ pub enum Error {
     Range { size: u64 },
     #[error("{0}")]
     Store(Arc<storage::Error>),
+    /// The bucket that replicas share gave something wrong, or keeps what was to be removed.
+    #[error("{0}")]
+    Bucket(Arc<str>),
     #[error("failed to store it: what must be kept leaves no room")]
     Full,
     #[error("failed to get an answer in the time that a client with a copy waits")]
@@ -101,7 +104,7 @@ impl Error {
             )
             | Self::Mismatch { .. }
             | Self::NotAManifest { .. } => ErrorKind::BadAnswer,
-            Self::Upstream(_) | Self::Slow => ErrorKind::Unavailable,
+            Self::Upstream(_) | Self::Slow | Self::Bucket(_) => ErrorKind::Unavailable,
             Self::Store(_) | Self::Full | Self::Gone => ErrorKind::Internal,
         }
     }

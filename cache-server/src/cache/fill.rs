@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use tracing::{Instrument as _, Span};
 
 use super::segments::Segments;
-use super::transfer::{Stopped, transfer};
+use super::source::Source;
+use super::transfer::Stopped;
 use super::writer::{self, WriteError};
 use super::{Cache, Error, Origin};
 use crate::oci::Digest;
 use crate::spans;
 use crate::storage::{self, TemporaryBlob};
-use crate::upstream::{BlobStream, Place};
 
 /// Running fills by digest.
 pub(super) type Fills = HashMap<Digest, Fill>;
@@ -38,6 +38,8 @@ pub struct Progress {
     /// Size of the whole, once it is all there and right. From then on readers need not wait for the disk.
     pub(super) verified: Option<u64>,
     pub(super) end: Option<End>,
+    /// Whether it comes from the bucket that replicas share.
+    from_bucket: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +71,11 @@ impl Fill {
     /// Size of the content if it is all there and right, and only not yet durable.
     pub(super) fn verified(&self) -> Option<u64> {
         self.progress.borrow().verified
+    }
+
+    /// Whether it comes from the bucket that replicas share. Known when there is a head.
+    pub(super) fn is_from_bucket(&self) -> bool {
+        self.progress.borrow().from_bucket
     }
 
     /// Waits until the size is known, which needs the whole fill if the upstream does not say it.
@@ -161,7 +168,7 @@ async fn run(registration: Registration, origin: Origin, progress: watch::Sender
     let result = match &end {
         End::Stored(_) => "stored",
         End::AlreadyThere | End::Failed(Error::Gone) => "dropped",
-        End::Failed(Error::Mismatch { .. }) => "mismatch",
+        End::Failed(Error::Mismatch { .. } | Error::Bucket(_)) => "mismatch",
         End::Failed(Error::Upstream(_)) => "upstream",
         End::Failed(Error::Full) => "full",
         End::Failed(_) => "store",
@@ -191,13 +198,8 @@ async fn fetch(
         }
     }
     // At the same time: a busy disk makes a new file wait, and that is time in which the upstream can answer.
-    let place = Place {
-        upstream: origin.upstream.clone(),
-        repository: origin.repository.clone(),
-        digest: digest.clone(),
-    };
     let beginning = cache.blocking(storage::Store::begin);
-    let (blob, stream) = tokio::join!(beginning, place.open());
+    let (blob, source) = tokio::join!(beginning, Source::open(cache, origin, digest));
     let blob = match blob {
         Ok(blob) => blob,
         Err(error) => {
@@ -205,10 +207,15 @@ async fn fetch(
             return Err(error);
         }
     };
-    let stream = stream.map_err(Error::Upstream)?;
-    let length = stream.length().unwrap_or(0);
+    let source = source?;
+    let length = source.length().unwrap_or(0);
     let _reservation = cache.reserve(length).await.ok_or(Error::Full)?;
-    copy(cache, origin, digest, stream, blob, progress).await
+    let is_new = !source.is_all_shared();
+    let end = copy(cache, origin, digest, source, blob, progress).await?;
+    if is_new {
+        cache.share_content(origin, digest);
+    }
+    Ok(end)
 }
 
 /// Moves the body through a bounded channel to the thread that writes and hashes.
@@ -216,18 +223,19 @@ async fn copy(
     cache: &Cache,
     origin: &Origin,
     digest: &Digest,
-    stream: BlobStream,
+    source: Source,
     blob: TemporaryBlob,
     progress: &Arc<watch::Sender<Progress>>,
 ) -> Result<End, Error> {
-    let length = stream.length().unwrap_or(0);
+    let (length, from_bucket) = (source.length().unwrap_or(0), source.is_bucket());
+    progress.send_modify(|progress| progress.from_bucket = from_bucket);
     let (sender, receiver) = writer::channel();
     let job = writer::Job {
         store: cache.0.store.clone(),
         host: origin.host().clone(),
         repository: origin.repository.clone(),
         digest: digest.clone(),
-        size: stream.length(),
+        size: source.promised(),
         blob,
         progress: progress.clone(),
         receiver,
@@ -235,9 +243,10 @@ async fn copy(
     };
     let moving = async move {
         // Closing the channel without an end makes the writer give up.
-        transfer(stream, &sender).await
+        source.send(&sender).await
     };
-    let (moved, written) = tokio::join!(moving, write(cache, origin, digest, job, length));
+    let writing = write(cache, origin, digest, job, length);
+    let (moved, written) = tokio::join!(moving, writing);
     match (written, moved) {
         (_, Err(Stopped::Upstream(error))) => Err(Error::Upstream(error)),
         (written, _) => written.map(End::Stored),
@@ -252,6 +261,7 @@ async fn write(
     mut job: writer::Job,
     length: u64,
 ) -> Result<u64, Error> {
+    let from_bucket = job.progress.borrow().from_bucket;
     let mut again = true;
     loop {
         let running = cache.0.tasks.spawn_blocking(move || job.run());
@@ -262,6 +272,7 @@ async fn write(
         };
         let (unbegun, error) = match failure {
             WriteError::GivenUp => return Err(Error::Gone),
+            WriteError::Mismatch if from_bucket => return Err(cache.distrust(digest)),
             WriteError::Mismatch => return Err(cache.count_mismatch(origin, digest)),
             WriteError::Store(error) => (None, Error::store(error)),
             WriteError::NoRoom(job, error) => (Some(job), Error::store(error)),

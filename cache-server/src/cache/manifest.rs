@@ -44,6 +44,22 @@ pub(super) struct Stored {
     pub(super) content: Bytes,
 }
 
+/// A manifest that was not at hand.
+#[derive(Debug, Clone)]
+pub(super) struct Fetched {
+    stored: Stored,
+    from_bucket: bool,
+}
+
+impl Fetched {
+    fn from_upstream(stored: Stored) -> Self {
+        Self {
+            stored,
+            from_bucket: false,
+        }
+    }
+}
+
 impl Stored {
     pub(super) fn answer(self, outcome: CacheOutcome, head: bool) -> Answer {
         let size = Some(self.content.len() as u64);
@@ -129,6 +145,9 @@ impl Cache {
         match found {
             Found::Here(stored) => return Ok(stored.answer(CacheOutcome::Hit, head)),
             Found::Elsewhere(content) => {
+                if let Some(stored) = self.shared_manifest(origin, digest).await {
+                    return Ok(stored.answer(CacheOutcome::Bucket, head));
+                }
                 let response = origin
                     .upstream
                     .head_manifest(&origin.repository, &Reference::Digest(digest.clone()))
@@ -136,26 +155,34 @@ impl Cache {
                     .map_err(Error::Upstream)?;
                 let stored = self.checked(origin, digest.clone(), response.media_type, content)?;
                 self.keep(origin, &stored).await;
+                self.share_manifest(origin, digest);
                 return Ok(stored.answer(CacheOutcome::Revalidated, head));
             }
             Found::Nowhere => {}
         }
         if head {
+            if let Some(stored) = self.shared_manifest(origin, digest).await {
+                return Ok(stored.answer(CacheOutcome::Bucket, true));
+            }
             let reference = Reference::Digest(digest.clone());
             return self
                 .head_of_manifest(origin, &reference, CacheOutcome::Miss)
                 .await;
         }
-        let (stored, first) = self.fetch_shared(origin, digest).await?;
-        let outcome = if first {
-            CacheOutcome::Miss
-        } else {
-            CacheOutcome::Joined
+        let (fetched, first) = self.fetch_once(origin, digest).await?;
+        let outcome = match (first, fetched.from_bucket) {
+            (true, true) => CacheOutcome::Bucket,
+            (true, false) => CacheOutcome::Miss,
+            (false, _) => CacheOutcome::Joined,
         };
-        Ok(stored.answer(outcome, head))
+        Ok(fetched.stored.answer(outcome, head))
     }
 
-    async fn look_up_manifest(&self, origin: &Origin, digest: &Digest) -> Result<Found, Error> {
+    pub(super) async fn look_up_manifest(
+        &self,
+        origin: &Origin,
+        digest: &Digest,
+    ) -> Result<Found, Error> {
         if let Some(stored) = self.recent_manifest(origin, digest) {
             return Ok(Found::Here(stored));
         }
@@ -175,25 +202,28 @@ impl Cache {
     }
 
     /// Fetches a manifest by digest, once for all who ask at the same time.
-    pub(super) async fn fetch_shared(
-        &self,
-        origin: &Origin,
-        digest: &Digest,
-    ) -> Result<(Stored, bool), Error> {
+    async fn fetch_once(&self, origin: &Origin, digest: &Digest) -> Result<(Fetched, bool), Error> {
         let key = Key::new(origin, digest);
         let mut seat = self.0.manifests.join(&key, &self.0.tasks, || {
             let (cache, origin, digest) = (self.clone(), origin.clone(), digest.clone());
             self.until_stop(async move {
                 // Another flight may have landed since the store was looked at.
                 if let Ok(Found::Here(stored)) = cache.look_up_manifest(&origin, &digest).await {
-                    return Ok(stored);
+                    return Ok(Fetched::from_upstream(stored));
+                }
+                if let Some(stored) = cache.shared_manifest(&origin, &digest).await {
+                    return Ok(Fetched {
+                        stored,
+                        from_bucket: true,
+                    });
                 }
                 let reference = Reference::Digest(digest.clone());
-                cache.fetch_manifest(&origin, &reference).await
+                let stored = cache.fetch_manifest(&origin, &reference).await?;
+                Ok(Fetched::from_upstream(stored))
             })
         });
-        let stored = seat.answer(None).await?;
-        Ok((stored, seat.first))
+        let fetched = seat.answer(None).await?;
+        Ok((fetched, seat.first))
     }
 
     /// Fetches a manifest, checks it and keeps it.
@@ -204,6 +234,7 @@ impl Cache {
     ) -> Result<Stored, Error> {
         let stored = self.get_manifest(origin, reference).await?;
         self.keep(origin, &stored).await;
+        self.share_manifest(origin, &stored.digest);
         Ok(stored)
     }
 
@@ -232,7 +263,7 @@ impl Cache {
         self.checked(origin, digest, media_type, content)
     }
 
-    fn checked(
+    pub(super) fn checked(
         &self,
         origin: &Origin,
         digest: Digest,
@@ -259,7 +290,7 @@ impl Cache {
     }
 
     /// Stores a checked manifest, if the store can take it.
-    async fn keep(&self, origin: &Origin, stored: &Stored) {
+    pub(super) async fn keep(&self, origin: &Origin, stored: &Stored) {
         if self.store_is_broken() {
             return;
         }

@@ -7,6 +7,8 @@ pub enum CacheOutcome {
     Hit,
     /// From the upstream, and stored on the way where it has a body.
     Miss,
+    /// From the bucket that replicas share, and stored on the way.
+    Bucket,
     /// From another client's running fetch.
     Joined,
     /// From the store although its time is over, since the upstream failed or hung.
@@ -38,6 +40,7 @@ impl CacheOutcome {
         match self {
             Self::Hit => "hit",
             Self::Miss => "miss",
+            Self::Bucket => "bucket",
             Self::Joined => "joined",
             Self::Stale => "stale",
             Self::Revalidated => "revalidated",
@@ -58,6 +61,7 @@ impl CacheOutcome {
         match self {
             Self::Hit => "larder; hit",
             Self::Miss => "larder; fwd=miss; stored",
+            Self::Bucket => "larder; hit; detail=bucket",
             Self::Joined => "larder; fwd=miss; collapsed",
             Self::Stale => "larder; hit; detail=stale",
             Self::Revalidated => "larder; hit; detail=revalidated",
@@ -73,11 +77,11 @@ impl CacheOutcome {
         }
     }
 
-    /// Whether the bytes of the body were in the store when the request came.
+    /// Whether the bytes of the body were in the store, or in the bucket, when the request came.
     pub const fn is_from_cache(self) -> bool {
         matches!(
             self,
-            Self::Hit | Self::Stale | Self::Revalidated | Self::Joined
+            Self::Hit | Self::Bucket | Self::Stale | Self::Revalidated | Self::Joined
         )
     }
 }

@@ -10,7 +10,7 @@ use super::eviction::sweep;
 use super::{Cache, Error};
 use crate::clock::Moment;
 use crate::oci::manifest::Manifest;
-use crate::oci::{Digest, MAXIMUM_MANIFEST, Reference, Repository};
+use crate::oci::{Digest, MAXIMUM_MANIFEST, Reference, Repository, Tag};
 use crate::storage::{self, Key, Kind, Store};
 
 /// What was taken out.
@@ -21,6 +21,14 @@ pub struct Purged {
     /// Blobs and manifests that were removed from the disk; what others need stays.
     pub contents: u64,
     pub bytes: u64,
+}
+
+/// The names of it.
+#[derive(Debug, Default)]
+struct Removed {
+    tags: Vec<Tag>,
+    manifests: Vec<Digest>,
+    contents: Vec<Digest>,
 }
 
 /// An image in the store.
@@ -49,11 +57,47 @@ impl Cache {
         // Not while a round removes things.
         let _rounds = self.0.room.pause().await;
         let (host, repository, reference) = (host.clone(), repository.clone(), reference.clone());
+        let (of, name, wanted) = (host.clone(), repository.clone(), reference.clone());
         let purged = self
-            .blocking(move |store| purge(store, &host, &repository, &reference))
+            .blocking(move |store| purge(store, &of, &name, &wanted))
             .await;
         self.forget_recent();
-        purged
+        let (purged, mut removed) = purged?;
+        // The bucket may know a tag that this replica does not.
+        if let Reference::Tag(tag) = reference {
+            removed.tags.push(tag);
+        }
+        self.purge_shared(&host, &repository, removed).await?;
+        Ok(purged)
+    }
+
+    /// Takes the same out of the bucket, from where it would come back.
+    async fn purge_shared(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+        removed: Removed,
+    ) -> Result<(), Error> {
+        let Some(bucket) = self.bucket() else {
+            return Ok(());
+        };
+        let keys = bucket.keys();
+        let tags = removed
+            .tags
+            .iter()
+            .map(|tag| keys.tag(host, repository, tag));
+        let records = removed.manifests.iter().flat_map(|digest| {
+            [
+                keys.manifest(host, repository, digest),
+                keys.member(host, repository, digest),
+            ]
+        });
+        let contents = removed.contents.iter().map(|digest| keys.content(digest));
+        for key in tags.chain(records).chain(contents) {
+            let removing = bucket.remove(&key).await;
+            removing.map_err(|error| Error::Bucket(error.to_string().into()))?;
+        }
+        Ok(())
     }
 
     /// Lists the images of repositories whose `upstream/repository` begins with the prefix.
@@ -109,8 +153,8 @@ fn purge(
     host: &RegistryHost,
     repository: &Repository,
     reference: &Reference,
-) -> Result<Purged, storage::Error> {
-    let mut purged = Purged::default();
+) -> Result<(Purged, Removed), storage::Error> {
+    let (mut purged, mut removed) = (Purged::default(), Removed::default());
     let tags = store.tags(host, repository)?;
     let root = match reference {
         Reference::Digest(digest) => Some(digest.clone()),
@@ -120,7 +164,7 @@ fn purge(
             .map(|tag| tag.record.digest.clone()),
     };
     let Some(root) = root else {
-        return Ok(purged);
+        return Ok((purged, removed));
     };
     let mut roots = Vec::new();
     for tag in tags {
@@ -131,6 +175,7 @@ fn purge(
         if goes {
             store.remove_tag(host, repository, &tag.tag)?;
             purged.tags += 1;
+            removed.tags.push(tag.tag);
         } else {
             roots.push(tag.record.digest);
         }
@@ -145,6 +190,7 @@ fn purge(
         if parts.contains(digest) && (!kept.contains(digest) || goes_in_any_case(digest)) {
             store.remove_manifest_record(host, repository, digest)?;
             purged.manifests += 1;
+            removed.manifests.push(digest.clone());
         }
     }
     let needed = needed(store)?;
@@ -156,12 +202,13 @@ fn purge(
         {
             purged.contents += 1;
             purged.bytes += size;
+            removed.contents.push(digest.clone());
         }
         touched.insert(key);
     }
     sweep(store, &touched)?;
     tracing::info!(upstream = %host, %repository, %reference, ?purged, "purged {host}/{repository} {reference}");
-    Ok(purged)
+    Ok((purged, removed))
 }
 
 /// These, and all that the manifests among them refer to, through indexes.

@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::freshness::{Freshness, Lifetime};
 use super::manifest::{Key, Stored, tag_record};
+use super::manifest_store::Found;
 use super::{Cache, CacheOutcome, Error, Origin};
 use crate::clock::Moment;
 use crate::oci::{Reference, Tag};
@@ -25,6 +26,8 @@ struct Copy {
     /// `None` if the manifest itself is not stored.
     manifest: Option<Stored>,
     freshness: Freshness,
+    /// What a fresh answer from it is.
+    outcome: CacheOutcome,
 }
 
 impl Cache {
@@ -36,13 +39,20 @@ impl Cache {
         tag: &Tag,
         head: bool,
     ) -> Option<Answer> {
-        let copy = self.judged(lifetime, self.recent_copy(origin, tag, head)?);
+        let found = self.recent_copy(origin, tag, head)?;
+        let copy = self.judged(lifetime, found, CacheOutcome::Hit);
         let fresh = copy.freshness == Freshness::Fresh;
         copy.answer(CacheOutcome::Hit, head).filter(|_| fresh)
     }
 
-    fn judged(&self, lifetime: &Lifetime, (record, manifest): FoundCopy) -> Copy {
+    fn judged(
+        &self,
+        lifetime: &Lifetime,
+        (record, manifest): FoundCopy,
+        outcome: CacheOutcome,
+    ) -> Copy {
         Copy {
+            outcome,
             freshness: lifetime.judge(record.checked_at, self.0.clock.now()),
             manifest,
             record,
@@ -60,7 +70,7 @@ impl Cache {
         if let Some(copy) = &copy
             && copy.freshness == Freshness::Fresh
         {
-            return match copy.answer(CacheOutcome::Hit, head) {
+            return match copy.answer(copy.outcome, head) {
                 Some(answer) => Ok(answer),
                 None => self.fetched(origin, &copy.record).await,
             };
@@ -123,7 +133,54 @@ impl Cache {
             Some(found) => Some(found),
             None => self.stored_copy(origin, tag, head).await?,
         };
-        Ok(found.map(|found| self.judged(lifetime, found)))
+        let copy = found.map(|found| self.judged(lifetime, found, CacheOutcome::Hit));
+        let fresh = copy
+            .as_ref()
+            .is_some_and(|copy| copy.freshness == Freshness::Fresh);
+        if fresh || self.bucket().is_none() {
+            return Ok(copy);
+        }
+        // A record that is not fresh from its beginning is no better than the one here.
+        let newer = if copy.is_some() && lifetime.refresh_after.is_zero() {
+            None
+        } else {
+            let known = copy.as_ref().map(|copy| copy.record.checked_at);
+            self.shared_copy(origin, tag, head, known).await
+        };
+        let newer = newer.map(|found| self.judged(lifetime, found, CacheOutcome::Bucket));
+        let mut copy = newer.or(copy);
+        // It is answered if the upstream fails.
+        if let Some(copy) = &mut copy
+            && !head
+            && copy.manifest.is_none()
+            && copy.freshness == Freshness::Stale
+        {
+            copy.manifest = self.shared_manifest(origin, &copy.record.digest).await;
+        }
+        Ok(copy)
+    }
+
+    /// What another replica wrote of the tag, if it is newer than what is `known`. It is in the store then.
+    async fn shared_copy(
+        &self,
+        origin: &Origin,
+        tag: &Tag,
+        head: bool,
+        known: Option<Moment>,
+    ) -> Option<FoundCopy> {
+        let record = self.shared_tag(origin, tag).await?;
+        if Some(record.checked_at) <= known {
+            return None;
+        }
+        self.write_tag(origin, tag, &record).await;
+        if head {
+            return Some((record, None));
+        }
+        let manifest = match self.look_up_manifest(origin, &record.digest).await {
+            Ok(Found::Here(stored)) => Some(stored),
+            _ => None,
+        };
+        Some((record, manifest))
     }
 
     fn recent_copy(&self, origin: &Origin, tag: &Tag, head: bool) -> Option<FoundCopy> {
@@ -238,17 +295,8 @@ impl Cache {
         );
         match asked {
             Ok(resolved) => {
-                let record = resolved.record.clone();
-                let written = self
-                    .blocking(move |store| store.put_tag(&host, &repository, &name, &record))
-                    .await;
-                match written {
-                    Ok(()) => self.tag_was_written(origin, tag, &resolved.record),
-                    Err(error) => {
-                        self.tag_was_removed(origin, tag);
-                        self.note_write_failure(&error);
-                    }
-                }
+                self.write_tag(origin, tag, &resolved.record).await;
+                self.share_tag(origin, tag);
                 Ok(resolved)
             }
             Err(Error::Upstream(error)) if error.is_not_found() => {
@@ -257,9 +305,29 @@ impl Cache {
                     .blocking(move |store| store.remove_tag(&host, &repository, &name))
                     .await;
                 self.tag_was_removed(origin, tag);
+                self.share_end_of_tag(origin, tag);
                 Err(Error::Upstream(error))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    async fn write_tag(&self, origin: &Origin, tag: &Tag, record: &TagRecord) {
+        let (host, repository, name) = (
+            origin.host().clone(),
+            origin.repository.clone(),
+            tag.clone(),
+        );
+        let copy = record.clone();
+        let written = self
+            .blocking(move |store| store.put_tag(&host, &repository, &name, &copy))
+            .await;
+        match written {
+            Ok(()) => self.tag_was_written(origin, tag, record),
+            Err(error) => {
+                self.tag_was_removed(origin, tag);
+                self.note_write_failure(&error);
+            }
         }
     }
 

@@ -48,7 +48,10 @@ pub(super) async fn transfer(
     writer.send(Message::End).await.map_err(|_| Stopped::Writer)
 }
 
-async fn pump(mut stream: BlobStream, writer: &mpsc::Sender<Message>) -> Result<(), Stopped> {
+pub(super) async fn pump(
+    mut stream: BlobStream,
+    writer: &mpsc::Sender<Message>,
+) -> Result<(), Stopped> {
     loop {
         let offset = stream.offset();
         let Some(bytes) = stream.next().await.map_err(Stopped::Upstream)? else {

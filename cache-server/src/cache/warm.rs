@@ -205,7 +205,9 @@ impl Cache {
             let own = fill.origin.is_same_place(origin);
             match wait(fill, digest, to).await? {
                 // Another's failure says nothing of this one, and what another stored must be confirmed.
-                End::Failed(error) if own => return Err(error.into()),
+                End::Failed(error) if own && !matches!(error, Error::Bucket(_)) => {
+                    return Err(error.into());
+                }
                 End::Stored(_) => fetched = true,
                 End::Failed(_) | End::AlreadyThere => {}
             }

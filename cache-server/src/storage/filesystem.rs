@@ -120,6 +120,21 @@ impl Store {
         Ok(Some(content))
     }
 
+    /// Committed content, without counting as a use.
+    pub fn peek_file(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
+        let path = self.layout.blob(digest);
+        let Some(file) = open_unnoticed(&path)? else {
+            return Ok(None);
+        };
+        let size = step(|| file.metadata())
+            .map_err(Error::io("examine", path))?
+            .len();
+        Ok(Some(StoredBlob {
+            file: Arc::new(file),
+            size,
+        }))
+    }
+
     /// Committed content as a whole; `None` too if it is larger than `limit`.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let Some(StoredBlob { file, size }) = self.blob(digest)?.filter(|blob| blob.size <= limit)

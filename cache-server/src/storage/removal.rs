@@ -54,6 +54,15 @@ impl Store {
         digests(&self.layout().manifest_records(host, repository))
     }
 
+    /// Content that the repository is known to have, stored or not.
+    pub fn members(
+        &self,
+        host: &RegistryHost,
+        repository: &Repository,
+    ) -> Result<Vec<Digest>, Error> {
+        digests(&self.layout().memberships(host, repository))
+    }
+
     /// Tags that the repository has a readable record of.
     pub fn tags(
         &self,

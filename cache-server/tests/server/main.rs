@@ -11,6 +11,8 @@ mod support;
 
 mod access;
 mod bad_days;
+mod bucket;
+mod bucket_faults;
 mod capacity;
 mod clock;
 mod crashes;

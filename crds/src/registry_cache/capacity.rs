@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much is kept. Sizes are like `500M`, `50Gi`, or `90%` of `storage.volume.size`.
+/// How much is kept. Sizes are like `500M`, `50Gi`, or `90%` of the volume's size.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.lowWatermark < self.highWatermark", "capacity: lowWatermark must be below highWatermark"))]

@@ -7,12 +7,35 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the content is kept.
+use super::object_storage::ObjectStorageSpec;
+
+/// Where the content is kept: exactly one of its fields.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.volume) != has(self.objectStorage)", "storage: write exactly one of volume and objectStorage"))]
+#[x_kube(validation = ("has(self.volume) == has(oldSelf.volume) || (has(self.volume) ? self.volume == oldSelf.objectStorage.localTier.volume : self.objectStorage.localTier.volume == oldSelf.volume)", "storage: the volumes stay when objectStorage comes or goes, so storage.volume and storage.objectStorage.localTier.volume must say the same"))]
 pub struct StorageSpec {
-    /// A persistent volume for each replica.
-    pub volume: VolumeSpec,
+    /// A persistent volume for each replica, which keeps its content alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeSpec>,
+    /// A bucket that all replicas share, behind the volume of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_storage: Option<ObjectStorageSpec>,
+}
+
+impl StorageSpec {
+    /// The volume of each replica, and the field that it is said in. `None` only where the API server did not check.
+    pub fn local_volume(&self) -> Option<(&VolumeSpec, &'static str)> {
+        let tier = self
+            .object_storage
+            .as_ref()
+            .map(|storage| &storage.local_tier.volume);
+        let of_tier = tier.map(|volume| (volume, "storage.objectStorage.localTier.volume"));
+        of_tier.or(self
+            .volume
+            .as_ref()
+            .map(|volume| (volume, "storage.volume")))
+    }
 }
 
 /// A persistent volume.

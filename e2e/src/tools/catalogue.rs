@@ -136,6 +136,13 @@ pub(super) const TOOLS: &[Tool] = &[
         packages: &["."],
         tags: "",
         linker_flags: "",
+        name: "versitygw",
+        version: "1.8.0",
+        minutes: 2,
+        files: module_files!("versitygw"),
+        packages: &["github.com/versity/versitygw/cmd/versitygw"],
+        tags: "",
+        linker_flags: "-X main.Version=v1.8.0",
         renames: &[],
     },
     Tool {

@@ -1,6 +1,7 @@
 //! Clients of registries and a cache server, without a node: all run on one upstream, in this order.
 
 mod artifacts;
+mod bucket;
 mod conformance;
 mod containerd;
 mod containers_image;
@@ -38,5 +39,6 @@ fn main() -> ExitCode {
         mirrors::k3s_reads_the_rendered_file,
         mirrors::talos_reads_the_rendered_patch,
         mirrors::cluster_api_reads_the_rendered_files,
+        bucket::what_one_server_fetched_another_has_without_the_upstream,
     ])
 }

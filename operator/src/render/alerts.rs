@@ -20,7 +20,7 @@ pub struct Alert {
 }
 
 /// All alerts. Their names are API: `monitoring.alerts.exclude` lists them.
-pub const ALERTS: [Alert; 8] = [
+pub const ALERTS: [Alert; 9] = [
     Alert {
         name: "LarderUnavailable",
         expression: "sum(up{SELECTOR}) == 0 or absent(up{SELECTOR})",
@@ -76,6 +76,14 @@ pub const ALERTS: [Alert; 8] = [
         severity: "warning",
         summary: "{{ $labels.pod }} can't write to its store.",
         description: "The disk is full, read-only or broken. Content is passed through without being kept. Look at the log of the pod, and at its volume.",
+    },
+    Alert {
+        name: "LarderBucketBehind",
+        expression: "larder_bucket_behind{SELECTOR} == 1",
+        wait: "2h",
+        severity: "warning",
+        summary: "{{ $labels.pod }} can't write all that it holds to the bucket.",
+        description: "Pulls go on, but what this replica of the image cache CACHE fetched is not there for the others, and not for a new one. Look at the log of the pod, at the keys of spec.storage.objectStorage, and at what they allow.",
     },
     Alert {
         name: "LarderPolicyRejected",

@@ -1,9 +1,15 @@
 //! Volumes of the Secrets that a cache names. None of them changes with what a Secret holds.
+//! Volumes of the Secrets that upstreams and the bucket name. None of them changes with what a Secret holds.
+
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{KeyToPath, SecretVolumeSource, Volume};
 
 use super::names::hashed;
+use crate::resolve::object_storage::{AUTHORITIES_DIRECTORY, AUTHORITIES_FILE};
 use crate::resolve::{CaSecret, MountedSecret, ResolvedCache};
+
+const BUCKET_AUTHORITIES: &str = "bucket-ca";
 
 pub(super) fn volumes(cache: &ResolvedCache) -> Vec<Volume> {
     let authorities = cache.ca_secrets.iter().map(|secret| {
@@ -15,6 +21,15 @@ pub(super) fn volumes(cache: &ResolvedCache) -> Vec<Volume> {
         volume(name(secret), &secret.secret, &secret.files(), optional)
     });
     authorities.chain(others).collect()
+    let others = cache
+        .secrets
+        .iter()
+        .map(|secret| volume(name(secret), &secret.secret, secret.purpose.files()));
+    let bucket = cache.bucket_authorities.as_ref().map(|secret| {
+        let files = [(secret.key.as_str(), AUTHORITIES_FILE)];
+        volume(BUCKET_AUTHORITIES.to_owned(), &secret.name, &files)
+    });
+    authorities.chain(others).chain(bucket).collect()
 }
 
 /// Names of the volumes, and the directories that they are mounted at.
@@ -27,8 +42,13 @@ pub(super) fn directories(cache: &ResolvedCache) -> Vec<(String, String)> {
         .secrets
         .iter()
         .map(|secret| (name(secret), secret.directory()));
+    let bucket = cache.bucket_authorities.iter().map(|_| {
+        let path = PathBuf::from(AUTHORITIES_DIRECTORY);
+        (BUCKET_AUTHORITIES.to_owned(), path)
+    });
     authorities
         .chain(others)
+        .chain(bucket)
         .map(|(name, path)| (name, path.display().to_string()))
         .collect()
 }

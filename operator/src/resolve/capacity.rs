@@ -18,9 +18,16 @@ pub(super) fn capacity(
     room: impl Fn(u64) -> u64,
 ) -> Result<Capacity, Vec<Problem>> {
     let declared = &spec.storage.volume.size.0;
+pub(super) fn capacity(spec: &RegistryCacheSpec) -> Result<Capacity, Vec<Problem>> {
+    let (declared, field) = spec
+        .storage
+        .local_volume()
+        .map_or(("", "storage.volume"), |(volume, field)| {
+            (&*volume.size.0, field)
+        });
     let Some(volume) = quantity::bytes(declared).filter(|bytes| *bytes > 0) else {
         return Err(vec![problem(
-            "storage.volume.size",
+            &format!("{field}.size"),
             format!("{declared:?} is not a size of a volume; write one like 50Gi"),
         )]);
     };

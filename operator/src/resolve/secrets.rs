@@ -1,4 +1,5 @@
 //! Secrets that are mounted whole, such as credentials for upstreams and of clients. Pure.
+//! Secrets that are mounted whole for upstreams and for the bucket, such as credentials. Pure.
 //!
 //! A pod template names the Secret and every key that it may have, and so does not change with what the Secret holds.
 
@@ -10,6 +11,9 @@ use crds::registry_cache::{
     AccessSpec, ClientCertificateSpec, CredentialSpec, SecretKeyRef, SecretRef,
 };
 use crds::values::RepositoryPrefix;
+use crds::policy::{ClientCertificate, Credential};
+use crds::registry_cache::{ClientCertificateSpec, CredentialSpec, SecretRef};
+use crds::static_config::ObjectStorageCredentials;
 
 use super::{Problem, spec_problem};
 use crate::observe::{Observed, SecretKeys};
@@ -22,6 +26,11 @@ const KEY: &str = "tls.key";
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 const HTPASSWD: &str = "auth";
 const TOKEN: &str = "token";
+const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const ACCESS_KEY_ID_FILE: &str = "access-key-id";
+const SECRET_ACCESS_KEY_FILE: &str = "secret-access-key";
+const SESSION_TOKEN_FILE: &str = "session-token";
 
 /// What a Secret is mounted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +47,7 @@ pub enum Purpose {
     Serving,
     /// What the admin port's calls must show.
     AdminToken,
+    Bucket,
 }
 
 /// A Secret to mount.
@@ -69,6 +79,11 @@ impl Purpose {
                 (PASSWORD, "password"),
                 (DOCKER_CONFIG, "config.json"),
             ],
+            Self::Bucket => &[
+                (ACCESS_KEY_ID, ACCESS_KEY_ID_FILE),
+                (SECRET_ACCESS_KEY, SECRET_ACCESS_KEY_FILE),
+                ("AWS_SESSION_TOKEN", SESSION_TOKEN_FILE),
+            ],
         }
     }
 
@@ -82,6 +97,7 @@ impl Purpose {
             Self::ClientAuthorities => "client-ca",
             Self::Serving => "tls",
             Self::AdminToken => "admin-token",
+            Self::Bucket => "bucket",
         }
     }
 
@@ -103,6 +119,7 @@ impl Purpose {
             }
             Self::Tokens | Self::AdminToken => "with the key token",
             Self::ClientAuthorities => "with the key ca.crt",
+            Self::Bucket => "with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         }
     }
 
@@ -115,6 +132,14 @@ impl Purpose {
             Self::Tokens | Self::AdminToken => has(&[TOKEN]),
             // Its key is the declaration's, and asked for by `missing_key`.
             Self::ClientAuthorities => true,
+            Self::ClientCertificate => [CERTIFICATE, KEY].iter().all(|key| keys.contains(*key)),
+            Self::Credentials => {
+                keys.contains(DOCKER_CONFIG)
+                    || [USERNAME, PASSWORD].iter().all(|key| keys.contains(*key))
+            }
+            Self::Bucket => [ACCESS_KEY_ID, SECRET_ACCESS_KEY]
+                .iter()
+                .all(|key| keys.contains(*key)),
         }
     }
 }
@@ -265,6 +290,19 @@ pub(super) fn missing_key(
             field,
         }),
     }
+/// The server's form of the keys of a bucket, and the Secret to mount for them.
+pub(super) fn bucket(field: &str, spec: &SecretRef) -> (ObjectStorageCredentials, MountedSecret) {
+    let secret = MountedSecret {
+        purpose: Purpose::Bucket,
+        secret: spec.name.clone(),
+        field: field.to_owned(),
+    };
+    let credentials = ObjectStorageCredentials {
+        access_key_id_file: secret.directory().join(ACCESS_KEY_ID_FILE),
+        secret_access_key_file: secret.directory().join(SECRET_ACCESS_KEY_FILE),
+        session_token_file: Some(secret.directory().join(SESSION_TOKEN_FILE)),
+    };
+    (credentials, secret)
 }
 
 /// Secrets that are named and do not exist or lack a key.

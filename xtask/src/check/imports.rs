@@ -39,6 +39,7 @@ const RULES: [Rule; 14] = [
         forbidden: &[
             "crate::storage",
             "crate::upstream",
+            "crate::bucket",
             "crate::cache",
             "crate::http",
             "crate::app",
@@ -50,19 +51,35 @@ const RULES: [Rule; 14] = [
         scope: &["cache-server/src/storage"],
         forbidden: &[
             "crate::upstream",
+            "crate::bucket",
             "crate::cache",
             "crate::http",
             "crate::app",
             "crate::config",
             "hyper",
             "reqwest",
+            "object_store",
         ],
         reason: "storage knows digests and files",
+    },
+    Rule {
+        scope: &["cache-server/src/bucket"],
+        forbidden: &[
+            "crate::storage",
+            "crate::upstream",
+            "crate::cache",
+            "crate::http",
+            "crate::app",
+            "crate::config",
+            "hyper",
+        ],
+        reason: "a bucket knows keys and objects, neither the store nor who asks",
     },
     Rule {
         scope: &["cache-server/src/upstream"],
         forbidden: &[
             "crate::storage",
+            "crate::bucket",
             "crate::cache",
             "crate::http",
             "crate::app",
@@ -72,12 +89,24 @@ const RULES: [Rule; 14] = [
     },
     Rule {
         scope: &["cache-server/src/cache"],
-        forbidden: &["crate::http", "crate::app", "crate::admin", "hyper"],
+        forbidden: &[
+            "crate::http",
+            "crate::app",
+            "crate::admin",
+            "hyper",
+            "object_store",
+        ],
         reason: "the cache speaks digests and byte streams, not HTTP",
     },
     Rule {
         scope: &["cache-server/src/http"],
-        forbidden: &["crate::storage", "crate::upstream", "crate::app", "reqwest"],
+        forbidden: &[
+            "crate::storage",
+            "crate::upstream",
+            "crate::bucket",
+            "crate::app",
+            "reqwest",
+        ],
         reason: "HTTP ends here, and everything behind it goes through the cache",
     },
     Rule {

@@ -2,6 +2,7 @@
 
 mod client;
 mod disk;
+mod fake_bucket;
 mod fake_cloud;
 mod fake_upstream;
 pub mod frames;
@@ -18,6 +19,7 @@ use cache_server::oci::{Algorithm, Digest};
 
 pub use client::{Download, Reply};
 pub use disk::Disk;
+pub use fake_bucket::{BucketFault, FakeBucket};
 pub use fake_cloud::{FakeCloud, Seen, check_signature};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
 pub use program::Program;

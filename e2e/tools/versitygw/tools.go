@@ -1,0 +1,7 @@
+//go:build tools
+
+package versitygwtools
+
+import (
+	_ "github.com/versity/versitygw/cmd/versitygw"
+)
