@@ -49,5 +49,8 @@ fn files() -> Vec<(String, String)> {
         let page = format!("docs/reference/{}.md", definition.spec.names.kind);
         files.push((page, reference::page(definition)));
     }
+    for (name, schema) in crds::file_schema::files() {
+        files.push((format!("docs/reference/{name}"), schema));
+    }
     files
 }
