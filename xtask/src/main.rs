@@ -7,6 +7,8 @@ mod levels;
 mod packages;
 mod report;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Parser;
 
@@ -31,12 +33,8 @@ enum Arguments {
         #[arg(long)]
         long: bool,
     },
-    /// Shows Larder at work on a real Kubernetes node, which it sets up and takes down again.
-    Demo {
-        /// Leaves the node running, and says how to look around.
-        #[arg(long)]
-        keep: bool,
-    },
+    /// Shows Larder at work on a real Kubernetes node, which it sets up and takes down again, or on a cluster that exists.
+    Demo(DemoArguments),
     /// Measures Larder next to distribution and nginx, on loopback.
     Bench {
         /// Writes the result to docs/benchmarks.md.
@@ -45,12 +43,35 @@ enum Arguments {
     },
 }
 
+/// What the demo is to run on.
+#[derive(clap::Args)]
+struct DemoArguments {
+    /// Leaves everything running, and says how to look around.
+    #[arg(long)]
+    keep: bool,
+    /// Runs the quick start on the cluster of this file instead of on a node of its own. Nodes are left as they are.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// `repository:tag` of the operator's image that the cluster can pull. Default: the chart's.
+    #[arg(long, requires = "kubeconfig")]
+    operator_image: Option<String>,
+    /// `repository:tag` of the cache server's image that the cluster can pull. Default: the chart's.
+    #[arg(long, requires = "kubeconfig")]
+    cache_server_image: Option<String>,
+    /// Where Docker Hub is reached from the cluster, such as `https://mirror.example`. Default: at its own address.
+    #[arg(long, requires = "kubeconfig")]
+    upstream: Option<String>,
+    /// `name:tag` of the official image that is asked for. Default: `hello-world:latest`.
+    #[arg(long, requires = "kubeconfig")]
+    image: Option<String>,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Generate { check } => generate::run(check),
         Arguments::Check => check::run(),
         Arguments::Test { without_node, long } => levels::run(without_node, long),
-        Arguments::Demo { keep } => levels::demo(keep),
+        Arguments::Demo(arguments) => levels::demo(arguments),
         Arguments::Bench { write } => levels::bench(write),
     }
 }
