@@ -3,9 +3,12 @@
 mod check;
 mod command;
 mod generate;
+mod installed;
 mod levels;
 mod packages;
+mod release;
 mod report;
+mod sbom;
 
 use std::path::PathBuf;
 
@@ -35,12 +38,34 @@ enum Arguments {
     },
     /// Shows Larder at work on a real Kubernetes node, which it sets up and takes down again, or on a cluster that exists.
     Demo(DemoArguments),
+    /// Writes what each program is made of, as `CycloneDX` has it.
+    Sbom {
+        /// Where to.
+        #[arg(long, default_value = "target/larder")]
+        folder: PathBuf,
+    },
+    /// Makes what is published of a commit: programs, image archives, bills of materials and checksums.
+    Release(ReleaseArguments),
     /// Measures Larder next to distribution and nginx, on loopback.
     Bench {
         /// Writes the result to docs/benchmarks.md.
         #[arg(long)]
         write: bool,
     },
+}
+
+/// What a release is made for.
+#[derive(clap::Args)]
+struct ReleaseArguments {
+    /// Where to.
+    #[arg(long, default_value = "target/larder")]
+    folder: PathBuf,
+    /// The machines, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "amd64,arm64")]
+    architectures: Vec<release::Architecture>,
+    /// The profile of the programs; `image` is built faster.
+    #[arg(long, default_value = "release")]
+    profile: String,
 }
 
 /// What the demo is to run on.
@@ -72,6 +97,12 @@ fn main() -> Result<()> {
         Arguments::Check => check::run(),
         Arguments::Test { without_node, long } => levels::run(without_node, long),
         Arguments::Demo(arguments) => levels::demo(arguments),
+        Arguments::Sbom { folder } => sbom::write_to(&folder),
+        Arguments::Release(arguments) => release::run(
+            &std::path::absolute(arguments.folder)?,
+            &arguments.architectures,
+            &arguments.profile,
+        ),
         Arguments::Bench { write } => levels::bench(write),
     }
 }
