@@ -10,6 +10,7 @@ pub mod cache_server;
 pub mod command;
 pub mod component;
 pub mod conformance;
+pub mod flux;
 pub mod images;
 pub mod larder;
 pub mod namespaces;

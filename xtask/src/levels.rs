@@ -38,6 +38,11 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
         counts.add(level("tests on a real node", 25, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "node"]))
         })?);
+        counts.add(level(
+            "tests from an empty cluster: Flux, the demo",
+            10,
+            || run_tests(cargo(["test", "--package", "e2e", "--test", "fresh"])),
+        )?);
     }
     Ok(counts)
 }
