@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crds::policy::{self, Policy};
+use crds::standalone::Standalone;
 use crds::static_config::{self, StaticConfig};
 use crds::{POLICY_FILE, STATIC_FILE};
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::http::access::{self, Guard};
@@ -62,13 +62,6 @@ pub enum Error {
 pub struct LoadedPolicy {
     pub policy: Policy,
     pub files: Files,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct Combined {
-    server: Option<StaticConfig>,
-    policy: Option<Policy>,
 }
 
 impl Location {
@@ -209,7 +202,7 @@ fn directory(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-fn combined(path: &Path) -> Result<Combined, Error> {
+fn combined(path: &Path) -> Result<Standalone, Error> {
     let text = read(path)?.unwrap_or_default();
     policy::yaml(&text).map_err(|message| Error::File {
         path: path.to_owned(),

@@ -106,6 +106,19 @@ fn policy_reads_back(policy: &Policy) {
     let again = Policy::parse(&written).unwrap_or_else(|error| panic!("{error}\n{written}"));
     assert_eq!(&again, policy, "{written}");
     assert_eq!(again.hash(), policy.hash());
+    #[cfg(feature = "schema")]
+    schema_takes(&written);
+}
+
+/// An editor must not mark what the server takes.
+#[cfg(feature = "schema")]
+fn schema_takes(written: &str) {
+    use std::sync::LazyLock;
+
+    use crate::file_schema::tests::Validator;
+
+    static VALIDATOR: LazyLock<Validator> = LazyLock::new(Validator::of::<Policy>);
+    assert_eq!(VALIDATOR.refusal(written), None, "{written}");
 }
 
 #[test]

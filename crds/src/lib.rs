@@ -3,6 +3,8 @@
 //! - [`values`]: checked values that all contracts share. A value of such a type is valid.
 //! - [`static_config`] and [`policy`]: the two files that the operator writes and the cache server reads.
 //!   Both sides call the same `parse`, so the operator cannot write what the server would refuse.
+//! - [`standalone`]: both in one file, for a server that a person runs.
+//! - `file_schema` (feature `schema`): their JSON schemas, for editors.
 //! - [`configz`]: what the server answers when the operator asks which of them is in force.
 //! - `node_agent` (feature `kube`): the mirror files that the operator hands to the agents on the nodes, and their answers.
 //! - `registry_cache`, `cache_policy` and `conditions` (feature `kube`): the custom resources.
@@ -16,7 +18,11 @@ pub mod values;
 
 pub mod configz;
 pub mod policy;
+pub mod standalone;
 pub mod static_config;
+
+#[cfg(feature = "schema")]
+pub mod file_schema;
 
 #[cfg(feature = "kube")]
 #[expect(

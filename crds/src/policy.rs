@@ -30,6 +30,7 @@ pub const MAXIMUM_RULES: usize = 1024;
 
 /// Everything hot: upstreams, rules and capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {
     /// Version of the format: 1.
@@ -63,6 +64,7 @@ pub struct Policy {
 
 /// What to do with what matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     /// Stands in messages and logs. Unique.
@@ -73,9 +75,11 @@ pub struct Rule {
     /// Repositories, any of them; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<RepositoryGlob>,
-    /// Tags, any of them; empty: all. See [`Decisions::decide`] for requests by digest.
+    /// Tags, any of them; empty: all. For a request by digest a rule with tags counts if its action is Cache or Forward, and
+    /// is passed over if it is Refuse or Deny.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<TagGlob>,
+    /// What is done with what matches.
     pub action: Action,
     /// Freshness of the tags that this rule matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,7 +91,7 @@ pub struct Rule {
 
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "kube", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Action {
     /// Serve it from the cache, and fill the cache from the upstream.
     #[default]
@@ -109,6 +113,7 @@ impl Action {
 
 /// How long a tag may be answered from the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Freshness {
     /// Age from which the upstream is asked again. Default 5m.

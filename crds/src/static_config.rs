@@ -21,6 +21,7 @@ pub const FORMAT: u32 = 1;
 
 /// Listeners, paths and logging of one cache server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct StaticConfig {
     /// Version of the format: 1.
@@ -59,6 +60,7 @@ pub struct StaticConfig {
 
 /// Traces of requests, fills and what upstreams are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tracing {
     /// A collector that takes OTLP over HTTP: `http://collector.monitoring:4318`.
@@ -85,6 +87,7 @@ fn is_scrub_interval(interval: &Duration) -> bool {
 
 /// Form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod command;
 pub mod component;
 pub mod conformance;
+pub mod flux;
 pub mod images;
 pub mod larder;
 pub mod mirror;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::images::{CACHE_SERVER, OPERATOR, larder_image};
+use crate::images::{CACHE_SERVER, OPERATOR, Platform, larder_image};
 use crate::{Node, Progress, command};
 
 /// Optimised, and built faster than a release.
@@ -83,9 +83,9 @@ impl Programs {
 
     /// Imports both images into the node, under [`CACHE_SERVER`] and [`OPERATOR`].
     pub fn import_into(&self, node: &Node) -> Result<()> {
-        let server = larder_image("larder-cache-server", &self.cache_server)?;
+        let server = larder_image("larder-cache-server", &self.cache_server, Platform::AMD64)?;
         node.import(&server.into(), CACHE_SERVER)?;
-        let operator = larder_image("larder-operator", &self.operator)?;
+        let operator = larder_image("larder-operator", &self.operator, Platform::AMD64)?;
         node.import(&operator.into(), OPERATOR)
     }
 }

@@ -17,6 +17,7 @@ use crate::Progress;
 /// The programs of the node, all of them present.
 #[derive(Debug, Clone)]
 pub struct Tools {
+    /// One for each Go module, with `bin` and perhaps `data` in it.
     directories: Vec<PathBuf>,
 }
 
@@ -44,16 +45,25 @@ impl Tools {
     pub fn path(&self, program: &str) -> Result<PathBuf> {
         self.directories
             .iter()
-            .map(|directory| directory.join(program))
+            .map(|directory| directory.join("bin").join(program))
             .find(|path| path.is_file())
             .with_context(|| format!("no tool provides the program {program}"))
+    }
+
+    /// The directory with what was kept of a Go module, by the name that the catalogue gives it.
+    pub fn data(&self, name: &str) -> Result<PathBuf> {
+        self.directories
+            .iter()
+            .map(|directory| directory.join("data").join(name))
+            .find(|path| path.is_dir())
+            .with_context(|| format!("no tool has kept {name}"))
     }
 
     /// A value for `PATH` by which a shell or a program finds all of them and those of Debian.
     pub fn search_path(&self) -> OsString {
         let mut path = OsString::new();
         for directory in &self.directories {
-            path.push(directory);
+            path.push(directory.join("bin"));
             path.push(":");
         }
         path.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

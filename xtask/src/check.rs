@@ -8,9 +8,7 @@ mod style;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{self, cargo, output, root};
-use crate::generate;
-
-const DENY_VERSION: &str = "0.20.2";
+use crate::{generate, installed};
 
 /// Runs all checks, the quick ones first.
 pub(crate) fn run() -> Result<()> {
@@ -84,25 +82,7 @@ fn server_has_no_kubernetes() -> Result<()> {
 
 /// Advisories are left out: their database is fetched from the internet, which no check may need.
 fn licences() -> Result<()> {
-    let folder = deny_folder()?;
-    let deny = folder.join("bin/cargo-deny");
-    if !deny.exists() {
-        println!("check: installing cargo-deny {DENY_VERSION} (once, some minutes)");
-        let mut install = cargo([
-            "install",
-            "--quiet",
-            "--locked",
-            "cargo-deny",
-            "--version",
-            DENY_VERSION,
-            "--root",
-        ]);
-        install
-            .arg(&folder)
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
-        command::run(install)?;
-    }
+    let deny = installed::DENY.ensure()?;
     let mut command = std::process::Command::new(deny);
     command.current_dir(root()).args([
         "--log-level",
@@ -114,14 +94,4 @@ fn licences() -> Result<()> {
         "sources",
     ]);
     command::run(command)
-}
-
-fn deny_folder() -> Result<std::path::PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(std::path::PathBuf::from)
-        .or_else(|| {
-            std::env::var_os("HOME").map(|home| std::path::PathBuf::from(home).join(".cache"))
-        })
-        .context("neither XDG_CACHE_HOME nor HOME is set")?;
-    Ok(cache.join(format!("larder/tools/cargo-deny-{DENY_VERSION}")))
 }

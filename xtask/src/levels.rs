@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::DemoArguments;
 use crate::check;
 use crate::command::{self, cargo};
 use crate::packages;
@@ -29,7 +30,7 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
             build_images().map(|()| Counts::default())
         })?;
         counts.add(level("tests of the node's own parts", 5, || {
-            run_tests(cargo(["test", "--package", "e2e", "--lib"]))
+            run_tests(cargo(["test", "--package", "e2e", "--lib", "--bins"]))
         })?);
         counts.add(level("clients and conformance", 6, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "clients"]))
@@ -42,6 +43,11 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
         counts.add(level("tests on a real node", 25, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "node"]))
         })?);
+        counts.add(level(
+            "tests from an empty cluster: Flux, the demo",
+            10,
+            || run_tests(cargo(["test", "--package", "e2e", "--test", "fresh"])),
+        )?);
     }
     Ok(counts)
 }
@@ -60,12 +66,35 @@ pub(crate) fn run(without_node: bool, long: bool) -> Result<()> {
 }
 
 /// `cargo xtask demo`.
-pub(crate) fn demo(keep: bool) -> Result<()> {
-    println!("Building Larder (some minutes the first time)");
-    build_images()?;
+pub(crate) fn demo(arguments: DemoArguments) -> Result<()> {
+    let DemoArguments {
+        keep,
+        kubeconfig,
+        operator_image,
+        cache_server_image,
+        upstream,
+        image,
+    } = arguments;
     let mut command = cargo(["run", "--quiet", "--package", "e2e", "--bin", "demo", "--"]);
     if keep {
         command.arg("--keep");
+    }
+    if let Some(file) = kubeconfig {
+        // Its images come from a registry, and its person is not always where the workspace's root is.
+        command.arg("--kubeconfig").arg(std::path::absolute(file)?);
+    } else {
+        println!("Building Larder (some minutes the first time)");
+        build_images()?;
+    }
+    for (option, value) in [
+        ("--operator-image", operator_image),
+        ("--cache-server-image", cache_server_image),
+        ("--upstream", upstream),
+        ("--image", image),
+    ] {
+        if let Some(value) = value {
+            command.args([option, &value]);
+        }
     }
     command::run(command)
 }

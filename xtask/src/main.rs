@@ -3,9 +3,14 @@
 mod check;
 mod command;
 mod generate;
+mod installed;
 mod levels;
 mod packages;
+mod release;
 mod report;
+mod sbom;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
@@ -31,12 +36,16 @@ enum Arguments {
         #[arg(long)]
         long: bool,
     },
-    /// Shows Larder at work on a real Kubernetes node, which it sets up and takes down again.
-    Demo {
-        /// Leaves the node running, and says how to look around.
-        #[arg(long)]
-        keep: bool,
+    /// Shows Larder at work on a real Kubernetes node, which it sets up and takes down again, or on a cluster that exists.
+    Demo(DemoArguments),
+    /// Writes what each program is made of, as `CycloneDX` has it.
+    Sbom {
+        /// Where to.
+        #[arg(long, default_value = "target/larder")]
+        folder: PathBuf,
     },
+    /// Makes what is published of a commit: programs, image archives, bills of materials and checksums.
+    Release(ReleaseArguments),
     /// Measures Larder next to distribution and nginx, on loopback.
     Bench {
         /// Writes the result to docs/benchmarks.md.
@@ -45,12 +54,55 @@ enum Arguments {
     },
 }
 
+/// What a release is made for.
+#[derive(clap::Args)]
+struct ReleaseArguments {
+    /// Where to.
+    #[arg(long, default_value = "target/larder")]
+    folder: PathBuf,
+    /// The machines, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "amd64,arm64")]
+    architectures: Vec<release::Architecture>,
+    /// The profile of the programs; `image` is built faster.
+    #[arg(long, default_value = "release")]
+    profile: String,
+}
+
+/// What the demo is to run on.
+#[derive(clap::Args)]
+struct DemoArguments {
+    /// Leaves everything running, and says how to look around.
+    #[arg(long)]
+    keep: bool,
+    /// Runs the quick start on the cluster of this file instead of on a node of its own. Nodes are left as they are.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// `repository:tag` of the operator's image that the cluster can pull. Default: the chart's.
+    #[arg(long, requires = "kubeconfig")]
+    operator_image: Option<String>,
+    /// `repository:tag` of the cache server's image that the cluster can pull. Default: the chart's.
+    #[arg(long, requires = "kubeconfig")]
+    cache_server_image: Option<String>,
+    /// Where Docker Hub is reached from the cluster, such as `https://mirror.example`. Default: at its own address.
+    #[arg(long, requires = "kubeconfig")]
+    upstream: Option<String>,
+    /// `name:tag` of the official image that is asked for. Default: `hello-world:latest`.
+    #[arg(long, requires = "kubeconfig")]
+    image: Option<String>,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Generate { check } => generate::run(check),
         Arguments::Check => check::run(),
         Arguments::Test { without_node, long } => levels::run(without_node, long),
-        Arguments::Demo { keep } => levels::demo(keep),
+        Arguments::Demo(arguments) => levels::demo(arguments),
+        Arguments::Sbom { folder } => sbom::write_to(&folder),
+        Arguments::Release(arguments) => release::run(
+            &std::path::absolute(arguments.folder)?,
+            &arguments.architectures,
+            &arguments.profile,
+        ),
         Arguments::Bench { write } => levels::bench(write),
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Ways to get in; each of them is enough. None: everybody may pull.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Access {
     /// By user name and password.
@@ -22,6 +23,10 @@ pub struct Access {
 /// Users with passwords, or one user with a password. The files are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+/// Users with passwords.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BasicAccess {
     /// File of lines `user:hash`, as `htpasswd -B` writes them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +55,7 @@ impl BasicAccess {
 
 /// Tokens without users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenAccess {
     /// File with a token in each line. Read again when it changes.

@@ -6,6 +6,7 @@ use crate::values::{ByteSize, Duration};
 
 /// How much the store may hold, and when it makes room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Capacity {
     /// Bytes of content at most. Default: nine tenths of the store's filesystem.
@@ -14,9 +15,9 @@ pub struct Capacity {
     /// Bytes that must stay free on the store's filesystem. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_free: Option<ByteSize>,
-    /// Percent of `max_size` above which room is made. Default 95.
+    /// Percent of `maxSize` above which room is made. Default 95.
     pub high_watermark: u8,
-    /// Percent of `max_size` down to which room is made. Default 85.
+    /// Percent of `maxSize` down to which room is made. Default 85.
     pub low_watermark: u8,
 }
 
@@ -40,6 +41,7 @@ impl Capacity {
 
 /// What is kept of what a rule matches. Nothing said: all of it, until room is needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Retention {
     /// What was not used for so long is removed.

@@ -9,8 +9,10 @@ use crate::values::Endpoint;
 /// An identity that a cloud gives to the machine or the pod. What is not said comes from the environment, where the
 /// cloud's own webhooks put it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
+    /// Whose registry it is.
     pub provider: Provider,
     /// Ecr: the registry's region. Default: the one in its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +47,7 @@ pub struct Identity {
 
 /// Whose registry it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Provider {
     /// Amazon Elastic Container Registry.
     Ecr,

@@ -12,6 +12,7 @@ pub const MAXIMUM_CREDENTIALS: usize = 32;
 
 /// A registry to pull from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Upstream {
     /// What image names say, and containerd's `ns`.
@@ -47,6 +48,7 @@ pub struct Upstream {
 
 /// A certificate and its key, in PEM. The files are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientCertificate {
     /// File with the certificate, and those between it and its authority.
@@ -57,6 +59,7 @@ pub struct ClientCertificate {
 
 /// Bounds of what is asked of one upstream. Absent: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
     /// Requests at the same time; more wait in line.
@@ -88,6 +91,7 @@ impl Limits {
 
 /// A user name with a password, a Docker configuration that holds them, or a cloud's identity. Its files are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Credential {
     /// For this repository and those below it, as clients name them; absent: for all.

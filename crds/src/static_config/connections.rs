@@ -6,6 +6,7 @@ use crate::values::{ByteSize, Duration};
 
 /// Bounds that keep the port open for all while some clients are many, slow or silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Connections {
     /// Connections at the same time. More are answered 503, which makes containerd go on to the upstream. Default 8192; less

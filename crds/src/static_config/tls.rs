@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A certificate and its key, in PEM. The files are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
     /// File with the certificate, and those between it and its authority.

@@ -8,6 +8,11 @@ use super::{InvalidValue, as_text};
 
 /// A whole number of bytes. Units: `k`, `M`, `G`, `T` (powers of 1000) and `Ki`, `Mi`, `Gi`, `Ti` (powers of 1024).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("type" = ["string", "integer"], "pattern" = "^[0-9]+(k|M|G|T|Ki|Mi|Gi|Ti)?$", "minimum" = 0))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct ByteSize {
     bytes: u64,

@@ -8,6 +8,11 @@ use super::{InvalidValue, as_text};
 
 /// A span of whole seconds, at most ten years. Units: `s`, `m`, `h`, `d`, each at most once and from large to small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$", "minLength" = 2))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct Duration {
     seconds: u64,

@@ -8,6 +8,11 @@ use super::{InvalidValue, RegistryHost, as_text};
 
 /// `https://host[:port]` or `http://host[:port]`, without a path, user or query.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = "^https?://[^/?#@]+/?$"))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
     secure: bool,

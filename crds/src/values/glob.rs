@@ -12,11 +12,21 @@ const MAXIMUM_LENGTH: usize = 256;
 /// A glob over repository names. `*` and `?` stay within one path component, `**` crosses them, `{a,b}` is a choice:
 /// `library/*`, `ours/**`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("minLength" = 1, "maxLength" = 256))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct RepositoryGlob(String);
 
 /// A glob over tags: `v1.*`, `{stable,latest}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("minLength" = 1, "maxLength" = 256))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct TagGlob(String);
 

@@ -6,6 +6,11 @@ use super::InvalidValue;
 
 /// From 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("minimum" = 0, "maximum" = 1))
+)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Ratio(f64);
 

@@ -9,6 +9,11 @@ use super::{InvalidValue, as_text};
 /// A lower-case DNS name or IPv4 address, with a port if it is not the default: `docker.io`, `10.0.0.5:5000`.
 /// The other names of Docker Hub (`index.docker.io`, `registry-1.docker.io`) become `docker.io`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = "^[a-z0-9.-]+(:[0-9]+)?$", "maxLength" = 259))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct RegistryHost(String);
 

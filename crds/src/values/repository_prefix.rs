@@ -8,6 +8,11 @@ use super::{InvalidValue, as_text};
 
 /// One or more repository path components, without slashes at the ends: `proxy/docker-hub`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("pattern" = "^[a-z0-9._/-]+$", "maxLength" = 200))
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct RepositoryPrefix(String);
 

@@ -12,10 +12,12 @@ use super::Artifact;
 
 /// Writes `artifact` under the image name `name`, such as `localhost/pause:1`.
 pub fn write_archive(artifact: &Artifact, name: &str, path: &Path) -> Result<()> {
+    // Containerd wants the whole name, and other tools what a reference to the layout has after its colon.
+    let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     let mut descriptor = artifact.manifest().descriptor();
     descriptor["annotations"] = json!({
         "io.containerd.image.name": name,
-        "org.opencontainers.image.ref.name": name,
+        "org.opencontainers.image.ref.name": tag,
     });
     let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
     let file =

@@ -16,13 +16,14 @@ pub const OPERATOR: &str = "localhost/larder-operator:test";
 pub(super) const PACKAGES: &[&str] = &["ca-certificates", "libc6", "libgcc-s1"];
 
 /// The image of the program at `binary`, which becomes `/usr/bin/NAME` and the entry point; it runs as user 65532.
-pub fn larder_image(name: &str, binary: &Path) -> Result<Image> {
+/// The machines that it is for are those that the binary is for.
+pub fn larder_image(name: &str, binary: &Path, platform: Platform) -> Result<Image> {
     let program =
         fs::read(binary).with_context(|| format!("failed to read {}", binary.display()))?;
     let path = format!("usr/bin/{name}");
     let system = LayerBuilder::new()
-        .package("libc6")?
-        .package("libgcc-s1")?
+        .package_for("libc6", platform)?
+        .package_for("libgcc-s1", platform)?
         .directory("tmp", 0o1777)
         .directory("etc", 0o755)
         .file(
@@ -40,7 +41,7 @@ pub fn larder_image(name: &str, binary: &Path) -> Result<Image> {
         user: "65532:65532".to_owned(),
         ..ImageConfig::default()
     };
-    Image::new(Platform::AMD64, &config, &[system, program])
+    Image::new(platform, &config, &[system, program])
 }
 
 /// The bundle that the package's script would make of its certificates.

@@ -11,7 +11,7 @@ use flate2::{Compression, GzBuilder};
 use tar::{EntryType, Header};
 
 use super::artifact::LAYER;
-use super::{Blob, digest_of};
+use super::{Blob, Platform, digest_of};
 use crate::tools::packages;
 
 /// A compressed layer and the digest of what it was before.
@@ -84,9 +84,14 @@ impl LayerBuilder {
     }
 
     /// Adds the files of a Debian package, in the merged-usr layout.
-    pub fn package(mut self, package: &str) -> Result<Self> {
+    pub fn package(self, package: &str) -> Result<Self> {
+        self.package_for(package, Platform::AMD64)
+    }
+
+    /// As [`Self::package`], for machines of another kind.
+    pub fn package_for(mut self, package: &str, platform: Platform) -> Result<Self> {
         let directory = tempfile::tempdir().context("failed to create a directory to unpack in")?;
-        packages::unpack(package, directory.path())?;
+        packages::unpack_for(package, platform, directory.path())?;
         self.add_tree(directory.path(), Path::new(""))?;
         Ok(self.with_merged_usr())
     }

@@ -14,7 +14,8 @@ pub struct PolicyState {
 }
 
 impl PolicyState {
-    pub(super) fn of(object: &Value) -> Result<Self> {
+    /// What the object's status tells; an error while it tells nothing.
+    pub fn of(object: &Value) -> Result<Self> {
         let status = &object["status"];
         let policy = &status["policy"];
         let condition = status["conditions"]

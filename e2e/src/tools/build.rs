@@ -11,29 +11,28 @@ use sha2::{Digest, Sha256};
 
 use super::cache::cache_directory;
 use super::catalogue::Tool;
-use crate::Progress;
 use crate::images::hexadecimal;
+use crate::{Progress, command};
 
 /// How often a long build says that it is still running.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
-/// Returns the directory with the tool's programs, after building them if it does not exist.
+/// The tool's directory: its programs are in `bin`, what was kept of its modules in `data`.
 pub(super) fn ensure(tool: &Tool, progress: Progress<'_>) -> Result<PathBuf> {
     let tools = cache_directory()?.join("tools");
     let directory = tools.join(format!("{}-{}-{}", tool.name, tool.version, hash(tool)));
-    let programs = directory.join("bin");
-    if programs.is_dir() {
-        return Ok(programs);
+    if directory.is_dir() {
+        return Ok(directory);
     }
     fs::create_dir_all(&tools).with_context(|| format!("failed to create {}", tools.display()))?;
     // One build at a time, over all processes: a second one would only slow down the first.
     let lock = File::create(tools.join("build.lock"))
         .context("failed to create the lock of the builds")?;
     lock.lock().context("failed to lock the builds")?;
-    if !programs.is_dir() {
+    if !directory.is_dir() {
         build_and_rename(tool, &tools, &directory, progress)?;
     }
-    Ok(programs)
+    Ok(directory)
 }
 
 /// Builds in a temporary directory, so that the final name only ever stands for a whole build.
@@ -75,6 +74,9 @@ fn build_and_rename(
         fs::rename(result.join("bin").join(from), result.join("bin").join(to))
             .with_context(|| format!("the build made no program {from}"))?;
     }
+    for (of, path, name) in tool.data {
+        keep(of, path, &module, &result.join("data").join(name))?;
+    }
     fs::rename(&result, directory)
         .with_context(|| format!("failed to move the build to {}", directory.display()))?;
     progress(&format!(
@@ -113,6 +115,30 @@ fn go_build(tool: &Tool, module: &Path, programs: &Path, log: &Path) -> Result<C
         .context("failed to start go (needed: Go 1.21 or newer on the PATH)")
 }
 
+/// Copies the files of a directory of the Go module `of`, which is in the module cache after the build.
+fn keep(of: &str, path: &str, module: &Path, target: &Path) -> Result<()> {
+    let mut list = Command::new("go");
+    list.args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", of])
+        .current_dir(module)
+        .env("GOWORK", "off")
+        .env_remove("GOFLAGS");
+    let source = Path::new(command::output(&mut list)?.trim()).join(path);
+    fs::create_dir_all(target).with_context(|| format!("failed to create {}", target.display()))?;
+    let entries =
+        fs::read_dir(&source).with_context(|| format!("failed to list {}", source.display()))?;
+    for entry in entries {
+        let file = entry
+            .with_context(|| format!("failed to list {}", source.display()))?
+            .path();
+        let name = file.file_name().context("a directory entry has no name")?;
+        // The content only: what is in the module cache may not be written to, and copies need to go away with the cache.
+        let text = fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        fs::write(target.join(name), text)
+            .with_context(|| format!("failed to write {}", target.join(name).display()))?;
+    }
+    Ok(())
+}
+
 fn wait_for(child: &mut Child, log: &Path, report: impl Fn(Duration)) -> Result<()> {
     let start = Instant::now();
     let mut reported = start;
@@ -145,6 +171,9 @@ fn hash(tool: &Tool) -> String {
     hash.update(tool.packages.join(" "));
     hash.update(tool.tags);
     hash.update(tool.linker_flags);
+    for (of, path, name) in tool.data {
+        hash.update(format!("{of} {path} {name}"));
+    }
     hexadecimal(&hash.finalize())[..12].to_owned()
 }
 

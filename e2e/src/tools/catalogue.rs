@@ -12,6 +12,8 @@ pub(super) struct Tool {
     pub(super) linker_flags: &'static str,
     /// Programs whose package path does not end in their name: as `go build` calls it, as it is called here.
     pub(super) renames: &'static [(&'static str, &'static str)],
+    /// Directories of modules that are kept next to the programs: the module, a path in it, and the name here.
+    pub(super) data: &'static [(&'static str, &'static str, &'static str)],
 }
 
 macro_rules! module_files {
@@ -48,6 +50,7 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "",
         linker_flags: "",
         renames: &[("server", "etcd")],
+        data: &[],
     },
     Tool {
         name: "distribution",
@@ -58,6 +61,7 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "",
         linker_flags: "-X github.com/distribution/distribution/v3/version.version=v3.1.2",
         renames: &[],
+        data: &[],
     },
     Tool {
         name: "containerd",
@@ -72,6 +76,7 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "no_btrfs",
         linker_flags: "-X github.com/containerd/containerd/v2/version.Version=v2.2.9",
         renames: &[],
+        data: &[],
     },
     Tool {
         name: "helm",
@@ -87,6 +92,7 @@ pub(super) const TOOLS: &[Tool] = &[
                        -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 \
                        -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34",
         renames: &[],
+        data: &[],
     },
     Tool {
         name: "conformance",
@@ -97,6 +103,7 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "",
         linker_flags: "",
         renames: &[],
+        data: &[],
     },
     Tool {
         name: "olareg",
@@ -107,6 +114,7 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "",
         linker_flags: "",
         renames: &[],
+        data: &[],
     },
     Tool {
         name: "regclient",
@@ -117,6 +125,7 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "",
         linker_flags: "",
         renames: &[],
+        data: &[],
     },
     Tool {
         name: "oras",
@@ -127,6 +136,32 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "",
         linker_flags: "",
         renames: &[],
+        data: &[],
+    },
+    Tool {
+        name: "flux",
+        version: "1.9.6",
+        minutes: 10,
+        files: module_files!("flux"),
+        packages: &[
+            "github.com/fluxcd/kustomize-controller",
+            "github.com/fluxcd/source-controller",
+        ],
+        tags: "",
+        linker_flags: "",
+        renames: &[],
+        data: &[
+            (
+                "github.com/fluxcd/kustomize-controller",
+                "config/crd/bases",
+                "kustomize-controller",
+            ),
+            (
+                "github.com/fluxcd/source-controller",
+                "config/crd/bases",
+                "source-controller",
+            ),
+        ],
     },
     Tool {
         name: "mirrors",
@@ -163,6 +198,7 @@ pub(super) const TOOLS: &[Tool] = &[
                        -X k8s.io/component-base/version.gitMajor=1 \
                        -X k8s.io/component-base/version.gitMinor=34",
         renames: &[],
+        data: &[],
     },
 ];
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::cache::cache_directory;
+use crate::images::Platform;
 use crate::{Progress, command};
 
 /// What the node takes from Debian.
@@ -51,7 +52,7 @@ pub fn ensure(packages: &[&str], progress: Progress<'_>) -> Result<()> {
         );
     }
     progress(&format!("installing {} from Debian", missing.join(", ")));
-    with_fresh_lists(|| {
+    with_fresh_lists(Platform::AMD64, || {
         command::output(
             apt_get()
                 .args(["install", "-y", "--no-install-recommends"])
@@ -64,9 +65,15 @@ pub fn ensure(packages: &[&str], progress: Progress<'_>) -> Result<()> {
 
 /// The package's file in the cache, downloaded if it is not there. Needs no network if it is.
 pub fn file(package: &str) -> Result<PathBuf> {
-    let line = with_fresh_lists(|| {
+    file_for(package, Platform::AMD64)
+}
+
+/// As [`file`], for machines of another kind. Their lists are kept in the cache, so that those of this machine stay as they are.
+pub fn file_for(package: &str, platform: Platform) -> Result<PathBuf> {
+    let apt_get = || apt_get_for(platform);
+    let line = with_fresh_lists(platform, || {
         command::output(
-            apt_get()
+            apt_get()?
                 .args(["download", "--print-uris", package])
                 .current_dir("/"),
         )
@@ -85,9 +92,9 @@ pub fn file(package: &str) -> Result<PathBuf> {
         .with_context(|| format!("failed to create {}", directory.display()))?;
     let temporary =
         tempfile::tempdir_in(&directory).context("failed to create a directory to download to")?;
-    with_fresh_lists(|| {
+    with_fresh_lists(platform, || {
         command::output(
-            apt_get()
+            apt_get()?
                 .args(["download", package])
                 .current_dir(temporary.path()),
         )
@@ -99,7 +106,12 @@ pub fn file(package: &str) -> Result<PathBuf> {
 
 /// Unpacks the package's files, without running any of its scripts.
 pub fn unpack(package: &str, directory: &Path) -> Result<()> {
-    let file = file(package)?;
+    unpack_for(package, Platform::AMD64, directory)
+}
+
+/// As [`unpack`], for machines of another kind.
+pub fn unpack_for(package: &str, platform: Platform, directory: &Path) -> Result<()> {
+    let file = file_for(package, platform)?;
     command::output(Command::new("dpkg-deb").arg("-x").arg(file).arg(directory))?;
     Ok(())
 }
@@ -110,9 +122,9 @@ fn is_installed(package: &str) -> bool {
 }
 
 /// Repeats what failed after one `apt-get update`: without lists nothing is found, and old lists name files that are gone.
-fn with_fresh_lists(attempt: impl Fn() -> Result<String>) -> Result<String> {
+fn with_fresh_lists(platform: Platform, attempt: impl Fn() -> Result<String>) -> Result<String> {
     attempt().or_else(|first| {
-        command::output(apt_get().arg("update")).context(first)?;
+        command::output(apt_get_for(platform)?.arg("update")).context(first)?;
         attempt()
     })
 }
@@ -122,4 +134,29 @@ fn apt_get() -> Command {
     // As root rather than as its own user, who may not write to the cache directory.
     apt_get.args(["-q", "-o", "APT::Sandbox::User=root"]);
     apt_get
+}
+
+/// apt-get with the packages of the platform: this machine's are those of amd64.
+fn apt_get_for(platform: Platform) -> Result<Command> {
+    let mut apt_get = apt_get();
+    if platform == Platform::AMD64 {
+        return Ok(apt_get);
+    }
+    let architecture = platform.architecture;
+    let state = cache_directory()?.join(format!("apt-{architecture}"));
+    for part in ["lists/partial", "archives/partial"] {
+        let path = state.join(part);
+        fs::create_dir_all(&path)
+            .with_context(|| format!("failed to create {}", path.display()))?;
+    }
+    for setting in [
+        format!("APT::Architecture={architecture}"),
+        format!("APT::Architectures::={architecture}"),
+        format!("Dir::State::lists={}", state.join("lists").display()),
+        "Dir::State::status=/dev/null".to_owned(),
+        format!("Dir::Cache={}", state.display()),
+    ] {
+        apt_get.args(["-o", &setting]);
+    }
+    Ok(apt_get)
 }

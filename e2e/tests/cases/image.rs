@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::World;
-use e2e::images::larder_image;
+use e2e::images::{Platform, larder_image};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// The binary is this very test, which needs what every Rust program needs of the system.
 pub(crate) fn larder_image_runs_a_binary_of_this_machine(world: &mut World) -> Result<()> {
     let binary = std::env::current_exe().context("failed to find this program")?;
-    let image = larder_image("larder-lister", &binary)?;
+    let image = larder_image("larder-lister", &binary, Platform::AMD64)?;
     world
         .node
         .import(&image.into(), "localhost/larder-lister:test")?;

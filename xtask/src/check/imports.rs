@@ -25,7 +25,11 @@ const RULES: [Rule; 14] = [
         reason: "values know nothing else of ours",
     },
     Rule {
-        scope: &["crds/src/policy", "crds/src/static_config"],
+        scope: &[
+            "crds/src/policy",
+            "crds/src/static_config",
+            "crds/src/standalone",
+        ],
         forbidden: &[
             "crate::registry_cache",
             "crate::cache_policy",

@@ -1,37 +1,23 @@
-//! The main job, shown: from nothing to a node that pulls through the cache, and a policy edit on the running cache.
-//!
-//! `cargo xtask demo [--keep]`
+//! From nothing to a node that pulls through the cache, and a policy edit on the running cache.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use e2e::World;
 use e2e::larder::{self, Cache};
 use e2e::namespaces::{self, Side};
 use e2e::runner::{self, Setting};
-use e2e::{Progress, World};
 
-const NAMESPACE: &str = "larder-quickstart";
+use crate::step::{PROGRESS, Step, bytes, show};
+use crate::{EDIT, NAMESPACE};
+
 const IMAGE: &str = "docker.io/library/hello:1.0";
 
-fn main() -> ExitCode {
-    match try_main() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("\nerror: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn try_main() -> Result<ExitCode> {
-    let keep = match std::env::args().nth(1).as_deref() {
-        None => false,
-        Some("--keep") => true,
-        Some(other) => anyhow::bail!("the demo has one option, --keep; {other} is none"),
-    };
+/// The whole demo, on either side of the namespaces.
+pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     match namespaces::side()? {
         Side::Outer => outer(),
         Side::Inner(state) => inner(&state, keep).map(|()| ExitCode::SUCCESS),
@@ -50,8 +36,6 @@ fn outer() -> Result<ExitCode> {
     }
     Ok(ended.exit_code())
 }
-
-const PROGRESS: Progress<'static> = &|line| println!("    {line}");
 
 fn inner(state: &Path, keep: bool) -> Result<()> {
     runner::install_crypto();
@@ -150,11 +134,7 @@ fn policy(world: &mut World, cache: &Cache) -> Result<(f64, f64, f64)> {
             &[&format!("source=\"{source}\"")],
         )
     };
-    let edited = larder::quickstart(&world.upstream.url())?.replacen(
-        "action: Cache\n      freshness:\n        refreshAfter: 10m\n        serveStaleFor: 7d\n",
-        "action: Refuse\n",
-        1,
-    );
+    let edited = larder::quickstart(&world.upstream.url())?.replacen(EDIT.0, EDIT.1, 1);
     let before = cache.policy(&world.node)?;
     let step = Step::begin("kubectl apply, with the rule `official` changed from Cache to Refuse");
     let start = Instant::now();
@@ -217,39 +197,4 @@ fn stay(world: &World) -> Result<()> {
         .status()
         .context("failed to start bash")?;
     Ok(())
-}
-
-fn show(table: &str) {
-    println!();
-    for line in table.lines() {
-        println!("        {line}");
-    }
-    println!();
-}
-
-fn bytes(count: f64) -> String {
-    format!("{:.1} MiB", count / 1_048_576.0)
-}
-
-/// A step that a person watches: what happens, then how long it took and what came of it.
-struct Step {
-    start: Instant,
-}
-
-impl Step {
-    fn begin(what: &str) -> Self {
-        println!("\n==> {what}");
-        let _ = std::io::stdout().flush();
-        Self {
-            start: Instant::now(),
-        }
-    }
-
-    fn end(self, outcome: &str) {
-        let separator = if outcome.is_empty() { "" } else { ": " };
-        println!(
-            "    {:.1} s{separator}{outcome}",
-            self.start.elapsed().as_secs_f64()
-        );
-    }
 }
