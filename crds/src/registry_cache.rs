@@ -2,15 +2,15 @@
 
 mod access;
 mod capacity;
-mod identity;
 mod exposure;
+mod identity;
 mod mirror;
 mod monitoring;
 mod network_policy;
 mod object_storage;
 mod placement;
-mod server;
 mod pods;
+mod server;
 mod status;
 mod tls;
 mod upstream;
@@ -29,26 +29,21 @@ pub use access::{
     AccessSpec, AnonymousAccessSpec, BasicAccessSpec, ClientCertificateAccessSpec, TokenAccessSpec,
 };
 pub use capacity::CapacitySpec;
-pub use identity::{IdentityProvider, IdentitySpec};
 pub use exposure::{ExposureSpec, IngressSpec};
-pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
-pub use network_policy::{EgressSpec, NetworkPolicySpec};
-pub use object_storage::{LocalTierSpec, ObjectStorageSpec};
-pub use placement::{
-    ImageSpec, MirrorSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec,
-};
-pub use server::{ConnectionsSpec, ServiceAccountSpec, TracingSpec};
+pub use identity::{IdentityProvider, IdentitySpec};
 pub use mirror::{
     Capability, Fallback, MirrorSpec, MirrorTargetKind, MirrorTargetSpec, RuntimeSpec, RuntimeType,
 };
 pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
+pub use network_policy::{EgressSpec, NetworkPolicySpec};
+pub use object_storage::{LocalTierSpec, ObjectStorageSpec};
 pub use placement::{ImageSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec};
-pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror};
-pub use tls::{IssuerRef, TlsSpec};
 pub use pods::{PodMetadata, PodTemplatePatch};
-pub use status::{PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus};
-pub use status::{PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror};
-pub use status::{NodesStatus, PolicyStatus, RegistryCacheStatus, RenderedMirror};
+pub use server::{ConnectionsSpec, ServiceAccountSpec, TracingSpec};
+pub use status::{
+    NodesStatus, PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus,
+};
+pub use tls::{IssuerRef, TlsSpec};
 pub use upstream::{
     ClientCertificateSpec, CredentialSpec, LimitsSpec, PolicyRef, SecretKeyRef, SecretRef,
     UpstreamSpec,
@@ -82,7 +77,6 @@ pub use upstream::{
 #[x_kube(validation = ("self.mirrors.all(m, m.upstreams.all(h, self.upstreams.exists(u, u.host == h)))", "mirrors: each entry of a mirror's upstreams must be the host of one of the upstreams"))]
 #[x_kube(validation = ("self.allowAnonymousPrivate || (has(self.access) && (has(self.access.basic) || has(self.access.token) || has(self.access.clientCertificate))) || !self.upstreams.exists(u, has(u.credentials) && size(u.credentials) > 0)", "upstreams with credentials need allowAnonymousPrivate: true while access is anonymous, because clients of the cache show no credentials: everybody who reaches it can pull what its credentials unlock"))]
 #[x_kube(validation = ("!has(self.access) || !has(self.access.clientCertificate) || has(self.tls)", "access.clientCertificate is shown in TLS: write tls too"))]
-#[x_kube(validation = ("self.allowAnonymousPrivate || !self.upstreams.exists(u, has(u.credentials) && size(u.credentials) > 0)", "upstreams with credentials need allowAnonymousPrivate: true, because clients of the cache show no credentials: everybody who reaches it can pull what its credentials unlock"))]
 #[x_kube(validation = ("self.mirrors.all(m, m.runtime.type != 'Docker' || size(m.upstreams) > 0 || (size(self.upstreams) == 1 && self.upstreams[0].host == 'docker.io'))", "mirrors: Docker can only mirror docker.io: write upstreams: [docker.io]"))]
 #[x_kube(validation = ("self.mirrors.all(m, m.runtime.type != 'Docker' || size(self.upstreams) == 1 || (has(self.defaultUpstream) && self.defaultUpstream == 'docker.io'))", "defaultUpstream: Docker names no upstream when it asks a mirror, so write defaultUpstream: docker.io"))]
 pub struct RegistryCacheSpec {

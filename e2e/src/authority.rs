@@ -22,6 +22,14 @@ pub struct ServerFiles {
     pub key: PathBuf,
 }
 
+impl ServerFiles {
+    /// A line of a server's settings that names them.
+    pub fn settings(&self) -> String {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        format!("tls: {{certificateFile: {certificate}, keyFile: {key}}}")
+    }
+}
+
 impl Authority {
     pub fn new() -> Result<Self> {
         let mut parameters = CertificateParams::default();

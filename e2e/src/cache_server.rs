@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::authority::ServerFiles;
 use crate::component::Component;
 use crate::larder::Metrics;
 use crate::node::ADDRESS;
@@ -46,27 +45,13 @@ impl CacheServer {
 
     /// Starts `program` with its store and settings in `directory`; `policy` is YAML. Returns when it is ready.
     pub fn start(program: &Path, directory: &Path, policy: &str) -> Result<Self> {
-        Self::start_with(program, directory, None, policy)
-    }
-
-    /// As [`Self::start`], with a certificate where TLS is to be spoken.
-    pub fn start_with(
-        program: &Path,
-        directory: &Path,
-        tls: Option<&ServerFiles>,
-        policy: &str,
-    ) -> Result<Self> {
-        Self::start_with(program, directory, "accessLog: true", policy)
+        Self::start_with(program, directory, "", policy)
     }
 
     /// The same, with a line of settings more.
     pub fn start_with(program: &Path, directory: &Path, more: &str, policy: &str) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("failed to create {}", directory.display()))?;
-        let tls = tls.map_or(String::new(), |files| {
-            let (certificate, key) = (files.certificate.display(), files.key.display());
-            format!("  tls: {{certificateFile: {certificate}, keyFile: {key}}}\n")
-        });
         let indented = policy.trim_end().replace('\n', "\n  ");
         let settings = format!(
             "server:
@@ -75,7 +60,6 @@ impl CacheServer {
   store: {}
   logFormat: Json
   accessLog: true
-{tls}policy:
   {more}
 policy:
   {indented}

@@ -132,8 +132,9 @@ defaultUpstream: docker.io
     /// Likewise, with TLS, and forgets what the upstream was asked before.
     pub fn cache_with_tls(&mut self, files: &ServerFiles, policy: &str) -> Result<CacheServer> {
         self.upstream.clear_requests()?;
-        let directory = self.directory()?;
-        CacheServer::start_with(&self.cache_server, &directory, Some(files), policy)
+        self.cache_that(&files.settings(), policy)
+    }
+
     /// Starts a cache server with an empty store, that line of settings more, and that policy. One can run at a time.
     pub fn cache_that(&mut self, settings: &str, policy: &str) -> Result<CacheServer> {
         let directory = self.directory()?;

@@ -5,8 +5,8 @@ mod cases;
 use std::process::ExitCode;
 
 use cases::{
-    admit, chart, image, mirrors, missing, monitoring, outside, plain, policy, pull, remove, repair,
-    admit, chart, image, missing, monitoring, nodes, outside, plain, policy, pull, remove, repair,
+    admit, chart, image, mirrors, missing, monitoring, nodes, outside, plain, policy, pull, remove,
+    repair,
 };
 
 fn main() -> ExitCode {

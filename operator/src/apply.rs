@@ -14,12 +14,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use crate::FIELD_MANAGER;
-use crate::observe::{Live, core_children};
-use crate::optional_apis::OptionalApis;
-use crate::render::names::{self, Owner};
-use crate::render::{Manifest, Rendered};
-use crate::monitoring_api::{self, MonitoringApi};
 use crate::observe::{Live, core_children, mirror_resource};
+use crate::optional_apis::OptionalApis;
 use crate::render::names::{self, MirrorTarget, Owner};
 use crate::render::{Manifest, MirrorObject, Rendered};
 
@@ -81,7 +77,7 @@ impl Error {
             | Self::Leftover { kind, name, .. }
             | Self::Write { kind, name, .. }
             | Self::Prune { kind, name, .. } => kind == object_kind && name == object_name,
-            Self::Render { .. } | Self::StatefulSet { .. } => false,
+            Self::Grow { .. } | Self::Render { .. } | Self::StatefulSet { .. } => false,
         }
     }
 }
@@ -118,15 +114,11 @@ pub async fn apply(
         owner,
         live,
     };
-    let mirrors: Vec<MirrorTarget> = rendered.mirrors.iter().map(MirrorObject::target).collect();
+    let mirrors = mirror_targets(&rendered);
     let kept = rendered.kept.clone();
     let mut applied = Applied {
         policy_changed: policy_changed(&rendered, live),
-        mirrors: mirror_names(&rendered),
         ..Applied::default()
-        mirrors: Vec::new(),
-        failures: Vec::new(),
-        optional_failures: Vec::new(),
     };
     let manifests = rendered
         .into_apply_order()
@@ -157,11 +149,10 @@ pub async fn apply(
             Err(error) => applied.failures.push(error),
         }
     }
-    let resources = core_children().into_iter().chain(apis.resources());
     let resources = core_children()
         .into_iter()
         .chain([mirror_resource(MirrorTargetKind::Secret)])
-        .chain(monitoring_api::resources(monitoring));
+        .chain(apis.resources());
     for resource in resources {
         step.prune(&resource, &wanted, &mut applied.failures).await;
     }
@@ -171,9 +162,10 @@ pub async fn apply(
 /// Changes nothing, and tells how what is live differs from what was rendered.
 pub fn compare(owner: &Owner, live: &Live, rendered: Rendered) -> Result<Applied, Error> {
     let mut applied = Applied {
-        mirrors: mirror_names(&rendered),
+        mirrors: mirror_targets(&rendered),
         ..Applied::default()
     };
+    let kept = rendered.kept.clone();
     if let Some(object) = live.get("StatefulSet", &owner.name) {
         applied.stateful_set = Some(stateful_set(object)?);
     }
@@ -189,7 +181,9 @@ pub fn compare(owner: &Owner, live: &Live, rendered: Rendered) -> Result<Applied
     let to_remove = live.iter().filter(|(kind, object)| {
         let name = object.name_any();
         let wanted = |one: &Manifest| one.resource.kind == *kind && one.name == name;
-        is_ours(owner, kind, object) && !manifests.iter().any(wanted)
+        let is_kept = |one: &MirrorTarget| one.kind.as_str() == *kind && one.name == name;
+        let stays = manifests.iter().any(wanted) || kept.iter().any(is_kept);
+        is_ours(owner, kind, object) && !stays
     });
     let to_remove =
         to_remove.map(|(kind, one)| format!("{kind} {} (to be removed)", one.name_any()));
@@ -216,8 +210,10 @@ pub async fn before_certificate(
         step.ensure(&manifest).await?;
     }
     Ok(())
-fn mirror_names(rendered: &Rendered) -> Vec<String> {
-    rendered.mirrors.iter().map(ResourceExt::name_any).collect()
+}
+
+fn mirror_targets(rendered: &Rendered) -> Vec<MirrorTarget> {
+    rendered.mirrors.iter().map(MirrorObject::target).collect()
 }
 
 fn stateful_set(object: &DynamicObject) -> Result<StatefulSet, Error> {
@@ -278,7 +274,7 @@ impl Step<'_> {
                 let api = self.api(&manifest.resource);
                 let live = api.get_opt(name).await.map_err(failed)?;
                 if let Some(live) = &live {
-                    self.check_owner(kind, live)?;
+                    check_owner(self.owner, kind, live)?;
                 }
                 let uid = live.and_then(|live| live.uid());
                 Box::pin(self.write(manifest, uid)).await.map_err(failed)

@@ -67,6 +67,8 @@ pub struct RunArguments {
     pub pod_access: PodAccess,
     #[command(flatten)]
     pub election: ElectionArguments,
+    #[command(flatten)]
+    pub nodes: NodesArguments,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -83,7 +85,6 @@ pub struct ElectionArguments {
     /// What the Lease calls this process, with a number behind it.
     #[arg(long, env = "LARDER_POD_NAME", default_value = "larder-operator", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub pod_name: String,
-    pub nodes: NodesArguments,
 }
 
 /// The files of a node that mirrors depend on.

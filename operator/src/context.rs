@@ -8,9 +8,8 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::confirm::{PodAccess, Propagations};
 use crate::metrics::Metrics;
-use crate::optional_apis::OptionalApis;
-use crate::monitoring_api::MonitoringApi;
 use crate::nodes::Nodes;
+use crate::optional_apis::OptionalApis;
 use crate::resolve::Settings;
 use crate::retry::Failures;
 

@@ -6,34 +6,19 @@ use std::time::Duration;
 
 use crds::registry_cache::RegistryCache;
 use futures::StreamExt as _;
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::ApiResource;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-
-use crate::context::Context;
-use crate::memory::{self, Memory};
-use crate::monitoring_api::MonitoringApi;
-use crate::optional_apis::OptionalApis;
-use kube::runtime::reflector::Store;
-use kube::runtime::{Controller, watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::memory::{self, Memory};
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Wake, scoped};
-use crate::{observe, publish, reconcile, retry};
-use crate::watches::{CacheRef, GuardedCache, Wake, managed, scoped};
-use crate::{nodes, publish, reconcile, retry};
+use crate::{nodes, observe, publish, reconcile, retry};
 
 /// Longest reconcile. The API client retries by itself, for much longer than a cache should wait.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -57,13 +42,11 @@ pub async fn run(
     context: Arc<Context>,
     namespace: Option<String>,
     memory: Memory,
-    monitoring: watch::Sender<MonitoringApi>,
-    apis: watch::Sender<OptionalApis>,
     stop: CancellationToken,
     store: mpsc::UnboundedSender<Store<GuardedCache>>,
 ) {
     let client = &context.client;
-    let monitoring = context.monitoring.clone();
+    let apis = context.apis.clone();
     let (sender, receiver) = mpsc::unbounded_channel();
     let (caches, writer) = reflector::store();
     let mut feed = memory.feed(
@@ -98,25 +81,6 @@ pub async fn run(
     drop(store);
     let nodes = nodes::run(context.clone(), wake.caches.clone(), wake.sender.clone());
     let controller = controller
-        .owns(scoped::<ConfigMap>(client, namespace.as_deref()), managed())
-        .owns(scoped::<Service>(client, namespace.as_deref()), managed())
-        .owns(
-            scoped::<ServiceAccount>(client, namespace.as_deref()),
-            managed(),
-        )
-        .owns(
-            scoped::<StatefulSet>(client, namespace.as_deref()),
-            managed(),
-        )
-        .owns(
-            scoped::<PodDisruptionBudget>(client, namespace.as_deref()),
-            managed(),
-        )
-        .owns(
-            scoped::<NetworkPolicy>(client, namespace.as_deref()),
-            managed(),
-        )
-        .owns(scoped::<Ingress>(client, namespace.as_deref()), managed())
         .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
@@ -140,7 +104,6 @@ pub async fn run(
     tokio::select! {
         () = controller => {}
         () = wake.run(apis) => {}
-        () = wake.run(monitoring) => {}
         () = nodes => {}
     }
 }

@@ -15,25 +15,6 @@ fn main() -> anyhow::Result<()> {
         Command::Crds => print_definitions(),
         Command::Render(arguments) => print_objects(&arguments),
         Command::Run(arguments) => {
-            tracing_subscriber::fmt()
-                .json()
-                .with_writer(std::io::stderr)
-                .with_env_filter(
-                    EnvFilter::try_from_default_env()
-                        .unwrap_or_else(|_| EnvFilter::new("info,kube=warn")),
-                )
-                .init();
-            rustls::crypto::ring::default_provider()
-                .install_default()
-                .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .context("failed to start the runtime")?;
-            let ended = runtime.block_on(operator::run::run(arguments));
-            // An operator that lost its Lease must not wait for anything.
-            runtime.shutdown_background();
-            ended.context("failed to run the operator")
             block_on(operator::run::run(arguments))?.context("failed to run the operator")
         }
         Command::NodeAgent(arguments) => block_on(async {
@@ -71,7 +52,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    Ok(runtime.block_on(work))
+    let ended = runtime.block_on(work);
+    // An operator that lost its Lease must not wait for anything.
+    runtime.shutdown_background();
+    Ok(ended)
 }
 
 fn print_definitions() -> anyhow::Result<()> {

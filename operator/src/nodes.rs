@@ -114,7 +114,7 @@ impl Nodes {
     }
 
     /// Says what a cache wants to be wired, out of its mirror configurations.
-    pub fn declare(&self, owner: &Owner, mirrors: &[ConfigMap]) {
+    pub fn declare(&self, owner: &Owner, mirrors: &[(&str, &ConfigMap)]) {
         let Some(settings) = &self.settings else {
             return;
         };

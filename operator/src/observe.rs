@@ -1,36 +1,33 @@
 //! Step 1: reads what the API server has. Decides nothing.
 
-use std::borrow::Cow;
 mod claims;
+mod secrets;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use crds::cache_policy::CachePolicy;
 use crds::registry_cache::{MirrorTargetKind, RegistryCache};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
-use kube::api::{ApiResource, DynamicObject, GetParams, ListParams};
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
 };
-use k8s_openapi::jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, GetParams, ListParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::optional_apis::OptionalApis;
 use crate::confidential::Confidential;
-use crate::monitoring_api::{self, MonitoringApi};
 use crate::nodes::Sighting;
+use crate::optional_apis::OptionalApis;
 use crate::render::names;
 
 pub use claims::{CacheClaim, FoundClass};
+pub use secrets::{SecretKeys, rendered_keys, secret_names, tls_secret};
 
 /// Why the cluster could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,13 +47,10 @@ pub struct Observed {
     pub policies: BTreeMap<String, FoundPolicy>,
     /// The Secrets that the cache names.
     pub secrets: SecretKeys,
-    /// Keys of the Secrets that the cache names; `None`: there is no such Secret.
-    pub secrets: BTreeMap<String, Option<BTreeSet<String>>>,
     /// What is rendered of Secrets into mirror configurations, by Secret and key.
     pub secret_values: BTreeMap<(String, String), Confidential>,
     pub live: Live,
     pub pods: Vec<CachePod>,
-    pub claims: Vec<PartialObjectMeta<PersistentVolumeClaim>>,
     /// Which kinds of others the cluster has.
     pub apis: OptionalApis,
     /// PEM text of the authorities that clients shall trust, where a Secret has one. No secret.
@@ -66,13 +60,9 @@ pub struct Observed {
     pub claims: Vec<CacheClaim>,
     /// The storage classes of claims that have to grow.
     pub classes: BTreeMap<String, FoundClass>,
-    pub monitoring: MonitoringApi,
     /// What the nodes said last.
     pub nodes: Sighting,
 }
-
-/// Keys of Secrets; `None`: there is no such Secret.
-pub type SecretKeys = BTreeMap<String, Option<BTreeSet<String>>>;
 
 /// What a reference to a policy leads to.
 #[derive(Debug, Clone)]
@@ -172,8 +162,7 @@ impl CachePod {
 }
 
 /// The kinds of children that every cluster has.
-pub fn core_children() -> [ApiResource; 4] {
-pub fn core_children() -> [ApiResource; 6] {
+pub fn core_children() -> [ApiResource; 7] {
     [
         ApiResource::erase::<ConfigMap>(&()),
         ApiResource::erase::<Service>(&()),
@@ -208,31 +197,32 @@ pub async fn observe(
     let Some(cache) = found.filter(|cache| cache.metadata.deletion_timestamp.is_none()) else {
         return Ok(None);
     };
-    let (policies, (secrets, authorities), children, mirrors, pods, claims) = tokio::try_join!(
-    let (policies, (secrets, secret_values), children, mirrors, pods, claims) = tokio::try_join!(
+    let (policies, secrets, children, mirrors, pods, claims) = tokio::try_join!(
         policies(client, namespace, &cache),
-        secrets(client, namespace, &cache),
+        secrets::secrets(client, namespace, &cache),
         children(client, namespace, &cache, &apis),
         mirrors(client, namespace, name),
         pods(client, namespace, name),
         claims::claims(client, namespace, name),
     )?;
-    let size = &cache.spec.storage.volume.size.0;
-    let classes = claims::classes(client, &claims, size).await?;
+    let volume = cache.spec.storage.local_volume();
+    let classes = match volume {
+        Some((volume, _)) => claims::classes(client, &claims, &volume.size.0).await?,
+        None => BTreeMap::new(),
+    };
     Ok(Some(Observed {
         cache,
         policies,
-        secrets,
-        secret_values,
+        secrets: secrets.keys,
+        secret_values: secrets.values,
         // What was read by name is newer than what was listed, so it comes last.
         live: Live::new(mirrors.into_iter().chain(children)),
         pods,
         claims,
         apis,
-        authorities,
+        authorities: secrets.authorities,
         time: Timestamp::now().as_second(),
         classes,
-        monitoring,
         nodes: Sighting::default(),
     }))
 }
@@ -257,147 +247,6 @@ async fn policies(
     Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
-/// Keys of the Secrets by their names, and the text of the authorities. Nothing else of what they hold leaves this function.
-type Secrets = (
-    BTreeMap<String, Option<BTreeSet<String>>>,
-    BTreeMap<(String, String), Confidential>,
-);
-
-/// The names of the keys, and of the values only those that mirrors need.
-async fn secrets(
-    client: &Client,
-    namespace: &str,
-    cache: &RegistryCache,
-) -> Result<(SecretKeys, Option<String>), Error> {
-) -> Result<Secrets, Error> {
-    let api: &Api<Secret> = &Api::namespaced(client.clone(), namespace);
-    let names: BTreeSet<Cow<'_, str>> = secret_names(cache).collect();
-    let source = &authority_source(cache);
-    let reads = names.into_iter().map(|name| async move {
-        let secret = api
-            .get_opt(&name)
-            .await
-            .map_err(failed(|| format!("Secret {namespace}/{name}")))?;
-        let data = secret.map(|secret| secret.data.unwrap_or_default());
-        let wanted = source.as_ref().filter(|(from, _)| *from == name);
-        let authorities = wanted.zip(data.as_ref()).and_then(|((_, key), data)| {
-            let text = &data.get(key.as_ref())?.0;
-            Some(String::from_utf8_lossy(text).into_owned())
-        });
-        let keys = data.map(|data| data.into_keys().collect());
-        Ok((name.into_owned(), keys, authorities))
-    });
-    let mut authorities = None;
-    let mut found = SecretKeys::new();
-    for (name, keys, text) in try_join_all(reads).await? {
-        found.insert(name, keys);
-        authorities = authorities.or(text);
-    }
-    Ok((found, authorities))
-}
-
-/// Secret and key with the authorities that clients shall trust.
-fn authority_source(cache: &RegistryCache) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    let tls = cache.spec.tls.as_ref()?;
-    match &tls.ca_secret_ref {
-        Some(reference) => Some((
-            Cow::Borrowed(&reference.name),
-            Cow::Borrowed(&reference.key),
-        )),
-        None => Some((tls_secret(cache)?, Cow::Borrowed(names::AUTHORITY_KEY))),
-    }
-}
-
-/// Name of the Secret with the certificate for clients.
-pub fn tls_secret(cache: &RegistryCache) -> Option<Cow<'_, str>> {
-    let tls = cache.spec.tls.as_ref()?;
-    Some(match &tls.secret_ref {
-        Some(reference) => Cow::Borrowed(&reference.name),
-        None => Cow::Owned(names::tls_secret(&cache.name_any())),
-    })
-}
-
-/// Names of the Secrets that a cache refers to.
-pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = Cow<'_, str>> {
-    let of_upstreams = cache.spec.upstreams.iter().flat_map(|upstream| {
-        Ok((name.to_owned(), data))
-    });
-    let found = try_join_all(reads).await?;
-    let needed: BTreeSet<(&str, &str)> = rendered_keys(cache).collect();
-    let mut keys = BTreeMap::new();
-    let mut values = BTreeMap::new();
-    for (name, data) in found {
-        keys.insert(
-            name.clone(),
-            data.as_ref().map(|data| data.keys().cloned().collect()),
-        );
-        for (key, value) in data.into_iter().flatten() {
-            if needed.contains(&(name.as_str(), key.as_str())) {
-                values.insert((name.clone(), key), Confidential::new(value.0));
-            }
-        }
-    }
-    Ok((keys, values))
-}
-
-/// Names of the Secrets that a cache refers to.
-pub fn secret_names(cache: &RegistryCache) -> impl Iterator<Item = &str> {
-    let bucket = cache.spec.storage.object_storage.iter().flat_map(|bucket| {
-        let credentials = bucket.credentials_secret_ref.iter().map(|one| &one.name);
-        credentials
-            .chain(bucket.ca_secret_ref.iter().map(|one| &one.name))
-            .map(String::as_str)
-    });
-    let upstreams = cache.spec.upstreams.iter().flat_map(|upstream| {
-        let authorities = upstream.ca_secret_ref.iter().map(|one| &one.name);
-        let credentials = upstream.credentials.iter();
-        let credentials = credentials.filter_map(|one| Some(&one.secret_ref.as_ref()?.name));
-        let certificate = upstream.client_certificate.iter();
-        authorities
-            .chain(credentials)
-            .chain(certificate.map(|one| &one.secret_ref.name))
-    });
-    let access = &cache.spec.access;
-    let authorities = cache
-        .spec
-        .tls
-        .iter()
-        .filter_map(|tls| tls.ca_secret_ref.as_ref())
-        .chain(
-            access
-                .client_certificate
-                .iter()
-                .map(|one| &one.ca_secret_ref),
-        )
-        .map(|reference| &reference.name);
-    let of_door = [
-        access.basic.as_ref().map(|one| &one.secret_ref),
-        access.token.as_ref().map(|one| &one.secret_ref),
-        cache.spec.admin_token_secret_ref.as_ref(),
-    ];
-    of_upstreams
-        .chain(authorities)
-        .chain(of_door.into_iter().flatten().map(|one| &one.name))
-        .map(|name| Cow::Borrowed(name.as_str()))
-        .chain(tls_secret(cache))
-            .map(String::as_str)
-    });
-    upstreams.chain(rendered_keys(cache).map(|(name, _)| name))
-}
-
-/// Secrets and keys whose values are rendered into mirror configurations.
-pub fn rendered_keys(cache: &RegistryCache) -> impl Iterator<Item = (&str, &str)> {
-    cache.spec.mirrors.iter().flat_map(|mirror| {
-        let credentials = mirror.credentials_secret_ref.iter().flat_map(|one| {
-            let name = one.name.as_str();
-            [(name, "username"), (name, "password")]
-        });
-        let authority = mirror.ca_secret_ref.iter();
-        credentials.chain(authority.map(|one| (one.name.as_str(), one.key.as_str())))
-    })
-    upstreams.chain(bucket)
-}
-
 /// Reads each child that the cache may have by its name: what is not ours, and so not watched, is found too.
 async fn children(
     client: &Client,
@@ -406,27 +255,20 @@ async fn children(
     apis: &OptionalApis,
 ) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
     let name = cache.name_any();
-    let [config_map, service, stateful_set, service_account] = core_children();
     let [
         config_map,
         service,
         stateful_set,
+        service_account,
         budget,
         network_policy,
         ingress,
     ] = core_children();
-    let mirrors = cache
-        .spec
-        .mirrors
-        .iter()
-        .map(|mirror| (config_map.clone(), names::mirror(&name, &mirror.name)));
     let optional = apis.resources().map(|kind| (kind, name.clone()));
-    let [config_map, service, stateful_set] = core_children();
     let mirrors = cache.spec.mirrors.iter().map(|mirror| {
         let target = names::mirror_target(&name, mirror);
         (mirror_resource(target.kind), target.name)
     });
-    let monitoring = monitoring_api::resources(monitoring).map(|kind| (kind, name.clone()));
     let children = [
         (config_map.clone(), names::config_map(&name)),
         (config_map.clone(), names::authorities(&name)),
@@ -499,24 +341,7 @@ async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<CacheP
     Ok(list.items.iter().map(CachePod::new).collect())
 }
 
-/// Lists the volume claims that the `StatefulSet`'s controller has made, without their specifications.
-async fn claims(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Vec<PartialObjectMeta<PersistentVolumeClaim>>, Error> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let list = api
-        .list_metadata(&cached(&names::selector(name)))
-        .await
-        .map_err(failed(|| {
-            format!("the volume claims of RegistryCache {namespace}/{name}")
-        }))?;
-    Ok(list.items)
-}
-
 /// A list of what watches have shown, or from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.
-/// A list from the API server's cache. It may be a moment old; whatever it lacks comes as an event, which wakes the cache again.
 fn cached(selector: &str) -> ListParams {
     ListParams::default().labels(selector).match_any()
 }

@@ -12,13 +12,10 @@ use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
-use crate::observe::{FoundPolicy, Live, Observed, secret_names, tls_secret};
-use crate::optional_apis::OptionalApis;
 use crate::confidential::Confidential;
-use crate::monitoring_api::MonitoringApi;
-use crate::observe::{FoundPolicy, Live, Observed, rendered_keys, secret_names};
 use crate::nodes::Sighting;
-use crate::observe::{FoundPolicy, Live, Observed, secret_names};
+use crate::observe::{FoundPolicy, Live, Observed, rendered_keys, secret_names, tls_secret};
+use crate::optional_apis::OptionalApis;
 use crate::render::{self, render};
 use crate::report::conflicts;
 use crate::resolve::{self, Settings, resolve};
@@ -93,8 +90,6 @@ pub fn output(
     for cache in documents.caches.values() {
         let (namespace, name) = (cache.namespace().unwrap_or_default(), cache.name_any());
         let observed = observed(documents, cache, apis, &mut output.notes);
-        let resolved = resolve(&observed, settings).map_err(|source| Error::Resolve {
-        let observed = observed(documents, cache, monitoring, &mut output.notes);
         let failed = |source| Error::Resolve {
             namespace: namespace.clone(),
             name: name.clone(),
@@ -157,14 +152,13 @@ fn observed(
     let mut secrets = BTreeMap::new();
     let mut secret_values = BTreeMap::new();
     for name in secret_names(cache).collect::<BTreeSet<_>>() {
-        let keys = documents.secrets.get(&key(&name)).cloned();
-        let found = documents.secrets.get(&key(name));
+        let found = documents.secrets.get(&key(&name));
         for (_, key) in rendered_keys(cache).filter(|(secret, _)| *secret == name) {
             let value = match found {
                 Some(values) => values.get(key).cloned(),
                 None => Some(Confidential::new(placeholder(key).into_bytes())),
             };
-            let place = (name.to_owned(), key.to_owned());
+            let place = (name.clone().into_owned(), key.to_owned());
             secret_values.extend(value.map(|value| (place, value)));
         }
         let keys = found.map(|values| values.keys().cloned().collect());
@@ -206,7 +200,6 @@ fn observed(
         authorities: None,
         time: 0,
         classes: BTreeMap::new(),
-        monitoring,
         nodes: Sighting::NotWired,
     }
 }
@@ -262,6 +255,7 @@ fn expected_keys(cache: &RegistryCache, name: &str) -> BTreeSet<String> {
     let mut tokens = tokens.chain(&spec.admin_token_secret_ref);
     if tokens.any(|one| one.name == name) {
         add(&["token"]);
+    }
     for (_, key) in rendered_keys(cache).filter(|(secret, _)| *secret == name) {
         add(&[key]);
     }

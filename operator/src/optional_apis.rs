@@ -1,10 +1,15 @@
 //! Which APIs of others the cluster has. They may be installed, or removed, while the operator runs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kube::Client;
 use kube::api::ApiResource;
 use kube::core::GroupVersionKind;
+use tokio::sync::watch;
+
+/// Time between two looks at which kinds exist.
+const DISCOVERY: Duration = Duration::from_secs(30);
 
 /// A kind of somebody else's that is used where it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,4 +81,24 @@ pub async fn discover(client: &Client) -> Result<OptionalApis, Box<kube::Error>>
         }));
     }
     Ok(found)
+}
+
+/// Looks again and again which kinds exist, and tells when it is others than before. Never ends.
+pub async fn follow(client: &Client, sender: watch::Sender<OptionalApis>) {
+    loop {
+        tokio::time::sleep(DISCOVERY).await;
+        match discover(client).await {
+            Ok(found) => {
+                sender.send_if_modified(|known| {
+                    let changed = *known != found;
+                    if changed {
+                        tracing::info!(?found, "the optional kinds of the cluster changed");
+                        *known = found;
+                    }
+                    changed
+                });
+            }
+            Err(error) => tracing::warn!(%error, "failed to look which optional kinds exist"),
+        }
+    }
 }

@@ -1,13 +1,9 @@
 //! The second half of step 5: writes the status if it changed, and an event if a condition turned.
 
-use crds::conditions::{MONITORING_READY, POLICY_APPLIED, READY, RISKY, Reason, STALLED};
 use crds::conditions::{
-    MONITORING_READY, POLICY_APPLIED, READY, Reason, STALLED, STORAGE_READY, SUSPENDED,
-use crds::conditions::{
-    MIRRORS_READY, MONITORING_READY, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED, READY, Reason,
-    STALLED,
+    MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED,
+    READY, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
 };
-use crds::conditions::{MONITORING_READY, NODES_WIRED, POLICY_APPLIED, READY, Reason, STALLED};
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -182,8 +178,8 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     });
     let mut events: Vec<Event> = turned
         .map(|condition| {
-            let harmless =
-                condition.status == "True" || condition.reason == Reason::Progressing.as_str();
+            let fine = condition.status == "True" && !warns(condition);
+            let harmless = fine || condition.reason == Reason::Progressing.as_str();
             let type_ = if harmless {
                 EventType::Normal
             } else {
@@ -215,36 +211,11 @@ fn tells(condition: &Condition, known: bool) -> bool {
         Reason::Suspended,
     ]
     .map(Reason::as_str);
-    after
-        .iter()
-        .filter(|condition| {
-            [READY, POLICY_APPLIED, MONITORING_READY, RISKY].contains(&condition.type_.as_str())
-            let told = [READY, POLICY_APPLIED, MONITORING_READY, MIRRORS_READY];
-            told.contains(&condition.type_.as_str()) || warns(condition)
-            [READY, POLICY_APPLIED, MONITORING_READY, NODES_WIRED]
-                .contains(&condition.type_.as_str())
-        })
-        .filter(|condition| !quiet.contains(&condition.reason.as_str()))
-        .filter(|condition| {
-            status_of(before, &condition.type_)
-                != Some((condition.status.clone(), condition.reason.clone()))
-        })
-        .map(|condition| Event {
-            type_: if condition.status == "True" && condition.type_ != RISKY {
-            type_: if condition.status == "True" && !warns(condition) {
-                EventType::Normal
-            } else {
-                EventType::Warning
-            },
-            reason: format!("{}{}", condition.type_, condition.reason),
-            note: Some(truncate(&condition.message, MAXIMUM_NOTE)),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        })
-        .collect()
     match condition.type_.as_str() {
-        READY | POLICY_APPLIED | MONITORING_READY => !quiet.contains(&condition.reason.as_str()),
-        SUSPENDED => true,
+        READY | POLICY_APPLIED | MONITORING_READY | MIRRORS_READY | NODES_WIRED => {
+            !quiet.contains(&condition.reason.as_str())
+        }
+        SUSPENDED | RISKY | NOT_ENFORCEABLE | NOT_PULLABLE => true,
         // A new cache has volumes as declared; only what becomes of them later is news.
         STORAGE_READY => known,
         _ => false,
@@ -253,5 +224,5 @@ fn tells(condition: &Condition, known: bool) -> bool {
 
 /// Of a condition that is there only while something is wrong.
 fn warns(condition: &Condition) -> bool {
-    [NOT_ENFORCEABLE, NOT_PULLABLE].contains(&condition.type_.as_str())
+    [RISKY, NOT_ENFORCEABLE, NOT_PULLABLE].contains(&condition.type_.as_str())
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::confirm::{self, Confirmation, PodState, Target};
 use crate::context::Context;
 use crate::observe::Observed;
+use crate::render::MirrorObject;
 use crate::report::{Failure, Settled, chain};
 use crate::resolve::{Growth, ResolvedCache};
 use crate::{apply, observe, publish, render, report, resolve, retry};
@@ -75,14 +76,12 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
             let status = report::report(&observed, Ok(settled), &now());
             let elapsed = context.propagations.elapsed(&cache.owner.uid);
             let authorities = cache.authorities().and_then(|all| all.next);
-            let next = next_look(&confirmation, elapsed);
-            (status, authorities.map_or(next, |change| next.min(change)))
             let next = if applied.suspended.is_some() {
                 look_at_suspended(&confirmation)
             } else {
                 next_look(&confirmation, elapsed).min(look_at_growth(&cache.growth))
             };
-            (status, next)
+            (status, authorities.map_or(next, |change| next.min(change)))
         }
         Err(error) => {
             let failure = failure(error);
@@ -115,31 +114,26 @@ async fn bring_in_line(
     let cache = resolve::resolve(observed, &context.settings)
         .map_err(|source| Error::Resolve { source })?;
     let rendered = render::render(&cache);
-    if let Some(message) = cache.tls.as_ref().and_then(|tls| tls.pending.clone()) {
-        let ahead =
-            apply::before_certificate(&context.client, &cache.owner, &observed.live, rendered);
-        Box::pin(ahead)
-            .await
-            .map_err(|source| Error::Apply { source })?;
-        return Err(Error::Pending { message });
-    }
-    let applied = apply::apply(
-    context.nodes.declare(&cache.owner, &rendered.mirrors);
-    let mut applied = apply::apply(
-        &context.client,
-        &cache.owner,
-        &observed.live,
-        rendered,
-        &observed.apis,
-    );
-    let mut applied = Box::pin(applied)
-        .await
-        .map_err(|source| Error::Apply { source })?;
     let failed = |source| Error::Apply { source };
     if observed.cache.spec.suspend {
         let applied = apply::compare(&cache.owner, &observed.live, rendered).map_err(failed)?;
         return Ok((cache, applied));
     }
+    if let Some(message) = cache.tls.as_ref().and_then(|tls| tls.pending.clone()) {
+        let ahead =
+            apply::before_certificate(&context.client, &cache.owner, &observed.live, rendered);
+        Box::pin(ahead).await.map_err(failed)?;
+        return Err(Error::Pending { message });
+    }
+    // Agents mount what is no secret only.
+    let for_nodes = cache.mirrors.iter().zip(&rendered.mirrors);
+    let for_nodes: Vec<_> = for_nodes
+        .filter_map(|(mirror, object)| match object {
+            MirrorObject::ConfigMap(object) => Some((mirror.name.as_str(), object)),
+            MirrorObject::Secret(_) => None,
+        })
+        .collect();
+    context.nodes.declare(&cache.owner, &for_nodes);
     let (client, owner) = (&context.client, &cache.owner);
     let stateful_set = rendered
         .stateful_set()
@@ -154,7 +148,7 @@ async fn bring_in_line(
         owner,
         &observed.live,
         rendered,
-        observed.monitoring,
+        &observed.apis,
     ))
     .await
     .map_err(failed)?;

@@ -1,8 +1,8 @@
 //! Step 3: a checked cache becomes the objects that make it up. Pure.
 
 mod alerts;
-mod certificate;
 mod budget;
+mod certificate;
 mod config_map;
 mod exposure;
 mod mirror;
@@ -18,7 +18,6 @@ mod tokens;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ApiResource;
@@ -100,10 +99,6 @@ pub fn render(cache: &ResolvedCache) -> Rendered {
         certificate: certificate::certificate(cache),
         authorities: certificate::authorities(cache),
         service_account: service_account::service_account(cache),
-            && cache.monitoring_api.service_monitor)
-            .then(|| service_monitor::service_monitor(cache)),
-        prometheus_rule: (monitoring.alerts.enabled && cache.monitoring_api.prometheus_rule)
-            .then(|| alerts::prometheus_rule(cache)),
         budget: budget::budget(cache),
         network_policy: network_policy::network_policy(cache),
         ingress: exposure::ingress(cache),
@@ -130,18 +125,15 @@ impl Rendered {
             certificate,
             authorities,
             service_account,
+            budget,
+            network_policy,
+            ingress,
         } = self;
         let mut manifests = vec![typed(&config_map)?, typed(&service)?, typed(&pods_service)?];
         if let Some(service_account) = &service_account {
             manifests.push(typed(service_account)?);
         }
         manifests.extend(certificate.map(|body| untyped(OptionalKind::Certificate, body)));
-        manifests.push(typed(&stateful_set)?);
-            budget,
-            network_policy,
-            ingress,
-        } = self;
-        let mut manifests = vec![typed(&config_map)?, typed(&service)?, typed(&pods_service)?];
         // Before the pods, so that none is ever reachable for longer than it should be.
         if let Some(policy) = &network_policy {
             manifests.push(typed(policy)?);

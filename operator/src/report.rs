@@ -5,15 +5,11 @@
 mod conditions;
 mod in_force;
 mod messages;
+mod mirrors;
 mod storage;
 
 use crds::conditions::{self as names, Reason};
-use crds::registry_cache::{PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus};
-mod mirrors;
-
-use crds::conditions::{self as names, Reason};
-use crds::registry_cache::{PolicyStatus, RegistryCacheStatus};
-use crds::registry_cache::{NodesStatus, PolicyStatus, RegistryCacheStatus, RenderedMirror};
+use crds::registry_cache::{NodesStatus, PolicyStatus, RegistryCacheStatus, RolloutStatus};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -29,11 +25,10 @@ use crate::resolve::ResolvedCache;
 
 pub use conditions::{Condition, Conditions, State};
 pub use messages::{chain, restarts, truncate};
+pub use mirrors::conflicts;
 
 /// The definition allows no longer ones.
 const MAXIMUM_REQUEST: usize = 256;
-pub use messages::{chain, truncate};
-pub use mirrors::conflicts;
 
 /// A reconcile that went through all steps.
 #[derive(Debug, Clone, Copy)]
@@ -81,9 +76,8 @@ pub fn report(
     let generation = observed.cache.metadata.generation;
     let mut conditions = Conditions::new(&previous.conditions, generation, now);
     let mut status = match outcome {
-        Ok(settled) => of_settled(settled, &previous, &mut conditions),
         Ok(settled) => {
-            let mut status = of_settled(settled, &mut conditions);
+            let mut status = of_settled(settled, &previous, &mut conditions);
             if let Some(policy) = &mut status.policy {
                 policy.policies = in_force::policies(observed, settled.cache, &previous);
             }
@@ -176,14 +170,13 @@ fn of_settled(
         .flatten();
     let failure = applied.failures.first().map(Failure::of_apply);
     let (storage, storage_stalled) = storage::state(cache, applied);
-    let stalled = policy.stalled
-        || storage_stalled
-        || failure.as_ref().is_some_and(|failure| failure.stalled);
     let pending = applied.suspended.as_deref().unwrap_or_default();
     let mirrors = mirrors::state(cache, applied);
     let mirrors_hold = cache.mirror_problems.is_empty();
-    let stalled =
-        policy.stalled || !mirrors_hold || failure.as_ref().is_some_and(|failure| failure.stalled);
+    let stalled = policy.stalled
+        || storage_stalled
+        || !mirrors_hold
+        || failure.as_ref().is_some_and(|failure| failure.stalled);
     let ready_state = if policy.problem {
         State::new(false, policy.state.reason, &policy.state.message)
     } else if !mirrors_hold {
@@ -248,15 +241,7 @@ fn of_settled(
             summary: format!("{confirmed}/{replicas} applied"),
             policies: Vec::new(),
         }),
-        mirrors: cache
-            .mirrors
-            .iter()
-            .zip(&applied.mirrors)
-            .map(|(mirror, config_map)| RenderedMirror {
-                name: mirror.name.clone(),
-                config_map: config_map.clone(),
-            })
-            .collect(),
+        mirrors: mirrors::rendered(cache, applied),
         rollout: restart,
         ..RegistryCacheStatus::default()
     }
@@ -271,9 +256,6 @@ fn restart(previous: &RegistryCacheStatus, applied: &Applied) -> Option<RolloutS
         if !changes.contains(change) {
             changes.push(change.clone());
         }
-        mirrors: mirrors::rendered(cache, applied),
-        conditions: Vec::new(),
-        nodes: None,
     }
     (!changes.is_empty()).then_some(RolloutStatus { changes })
 }

@@ -6,15 +6,14 @@
 mod authorities;
 mod capacity;
 mod choices;
-mod identity;
-mod growth;
-mod last_good;
-mod network;
-mod pods;
 mod enforcement;
+mod growth;
+mod identity;
 mod last_good;
 mod mirrors;
+mod network;
 pub(crate) mod object_storage;
+mod pods;
 mod policies;
 mod problem;
 mod secrets;
@@ -26,43 +25,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::policy::{self, Policy};
 use crds::registry_cache::{
-    AccessSpec, ImageSpec, MonitoringSpec, RegistryCache, ServiceAccountSpec, ServiceSpec,
-    VolumeSpec,
+    AccessSpec, ExposureSpec, ImageSpec, MonitoringSpec, NetworkPolicySpec, RegistryCache,
+    RegistryCacheSpec, SecretKeyRef, ServiceAccountSpec, ServiceSpec, VolumeSpec,
 };
 use crds::static_config::StaticConfig;
-    ExposureSpec, ImageSpec, MonitoringSpec, NetworkPolicySpec, RegistryCache, ServiceSpec,
-    ImageSpec, MonitoringSpec, RegistryCache, RegistryCacheSpec, SecretKeyRef, ServiceSpec,
-    VolumeSpec,
-};
-use crds::static_config::{LogFormat, StaticConfig};
 use crds::values::RegistryHost;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::ResourceExt as _;
 
 use crate::observe::Observed;
 use crate::optional_apis::OptionalApis;
-use crate::render::names::Owner;
+use crate::render::names::{self, MirrorTarget, Owner};
+use object_storage::Bucket;
+use problem::spec_problem;
 use settings::Mounted;
 use upstreams::Upstreams;
 
 pub use authorities::Authorities;
-pub use identity::{PodToken, TOKEN_FILE};
-use crate::render::names::{self, Owner};
-use upstreams::Upstreams;
-
-pub use growth::{Growth, SmallClaim, Stuck, Waiting};
-pub use pods::{CONTAINER, Pods};
-use crate::render::names::{MirrorTarget, Owner};
-use object_storage::Bucket;
-use upstreams::Upstreams;
-
 pub use enforcement::{Conflict, Enforcement};
+pub use growth::{Growth, SmallClaim, Stuck, Waiting};
+pub use identity::{PodToken, TOKEN_FILE};
 pub use mirrors::{
     CacheEndpoint, Containerd, Credentials, Mirror, MirrorAccess, MirroredUpstream, Runtime,
     TalosForm,
 };
-pub use policies::{RuleProblem, freshness, rules};
-use problem::spec_problem;
+pub use pods::{CONTAINER, Pods};
 pub use policies::{RuleProblem, freshness, narrow, rules};
 pub use problem::{Problem, sentence};
 pub use secrets::{MountedSecret, Purpose};
@@ -74,8 +61,6 @@ pub use upstreams::{CaSecret, SECRETS_DIRECTORY};
 pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 /// Where the server's volume is mounted.
 pub const STORE_DIRECTORY: &str = "/var/lib/larder";
-/// Where its two files are mounted.
-pub const CONFIG_DIRECTORY: &str = "/etc/larder/config";
 /// Port for clients, in the pod.
 pub const DATA_PORT: u16 = 5000;
 /// Port for health, metrics and `/configz`, in the pod.
@@ -132,14 +117,6 @@ pub struct ResolvedCache {
     pub(crate) accounts: BTreeMap<String, String>,
     /// Sentences about what people regret later. Nothing is refused for it.
     pub(crate) risks: Vec<String>,
-}
-
-impl ResolvedCache {
-    /// Whom clients shall trust.
-    pub(crate) fn authorities(&self) -> Option<&Authorities> {
-        self.tls.as_ref()?.authorities.as_ref()
-    }
-    pub(crate) monitoring_api: MonitoringApi,
     pub(crate) pods: Pods,
     pub(crate) growth: Growth,
     /// Size that the `StatefulSet` must ask for now, which is not the declared one while volumes grow.
@@ -152,6 +129,11 @@ impl ResolvedCache {
 }
 
 impl ResolvedCache {
+    /// Whom clients shall trust.
+    pub(crate) fn authorities(&self) -> Option<&Authorities> {
+        self.tls.as_ref()?.authorities.as_ref()
+    }
+
     /// Why mirrors can't be rendered as declared.
     pub fn mirror_problems(&self) -> &[Problem] {
         &self.mirror_problems
@@ -174,32 +156,28 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     let upstreams =
         upstreams::upstreams(spec, &observed.secrets).map_err(|problems| Error { problems })?;
     let tls = tls::tls(observed, &owner).map_err(|problems| Error { problems })?;
-    let door = door(observed, &owner, tls.as_ref()).map_err(|problems| Error { problems })?;
+    let bucket = object_storage::bucket(spec, &owner).map_err(|problem| Error {
+        problems: vec![problem],
+    })?;
+    let door =
+        door(observed, &owner, tls.as_ref(), &bucket).map_err(|problems| Error { problems })?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let restarted_at = restarted_at(observed, &owner);
     let pods =
         pods::pods(spec, &owner.name, restarted_at).map_err(|problems| Error { problems })?;
-    let static_config = static_config();
-    let bucket = object_storage::bucket(spec, &owner).map_err(|problem| Error {
-        problems: vec![problem],
-    })?;
     let volume = volume(spec)?;
-    let static_config = static_config(&bucket)?;
     let endpoint = observed
         .live
         .cluster_ip(&owner.name)
         .map(|ip| endpoint(scheme, ip, spec.service.port));
-    let mirrors = mirrors(observed, &upstreams.checked, endpoint.as_deref())
-        .map_err(|problems| Error { problems })?;
-    let policy = match declared(observed, &owner, &upstreams, &door) {
-        .map(|ip| endpoint(ip, spec.service.port));
     let access = MirrorAccess {
         endpoint: endpoint.clone(),
-        certificate_authority: None,
+        certificate_authority: tls
+            .as_ref()
+            .and_then(|tls| Some(tls.authorities.as_ref()?.trusted.clone())),
     };
     let mirrors = mirrors::mirrors(observed, &owner, &upstreams.checked, &access);
-    let policy = match declared(observed, &owner, &upstreams) {
-    let policy = match declared(observed, &owner, &upstreams, &bucket) {
+    let policy = match declared(observed, &owner, &upstreams, &door, &bucket) {
         Ok(policy) => ResolvedPolicy {
             text: policy.to_yaml(),
             hash: policy.hash(),
@@ -222,7 +200,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     } else {
         last_good::accounts(&observed.live, &owner)
     };
-    let size = &spec.storage.volume.size.0;
+    let size = volume.size.0.clone();
     let enforcement = enforcement::enforcement(&policy.text, &mirrors.resolved);
     Ok(ResolvedCache {
         replicas: spec.replicas,
@@ -236,10 +214,15 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         node_selector: spec.node_selector.clone(),
         tolerations: spec.tolerations.clone(),
         static_config: door.static_config,
-        secrets: secrets::volumes(upstreams.secrets.iter().chain(&door.secrets)),
+        secrets: secrets::volumes(
+            upstreams
+                .secrets
+                .iter()
+                .chain(&door.secrets)
+                .chain(&bucket.secret),
+        ),
         risks: choices::risks(spec, &policy.text),
         policy,
-        secrets: secrets::volumes(upstreams.secrets.iter().chain(&bucket.secret)),
         bucket_authorities: bucket.authorities,
         ca_secrets: upstreams.ca_secrets,
         endpoint,
@@ -254,10 +237,9 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         service_account: spec.service_account.clone(),
         pod_tokens: upstreams.tokens,
         accounts,
-        monitoring_api: observed.monitoring,
         pods,
-        growth: growth::next(observed, &owner, size),
-        claim_size: growth::template_size(observed, &owner, size),
+        growth: growth::next(observed, &owner, &size),
+        claim_size: growth::template_size(observed, &owner, &size),
         network_policy: spec.network_policy.clone(),
         upstream_ports: network::ports(&upstreams.checked),
         operator_namespace: settings.namespace.clone(),
@@ -299,7 +281,6 @@ fn declared(
     let mounted = resolved.secrets.iter().chain(&door.secrets);
     let mounted = mounted.filter(|secret| !secret.purpose.is_essential());
     problems.extend(secrets::missing(observed, owner, mounted));
-    problems.extend(secrets::missing(observed, owner, &resolved.secrets));
     problems.extend(object_storage::missing(observed, owner, bucket));
     let hosts: BTreeSet<&RegistryHost> = upstreams.iter().map(|upstream| &upstream.host).collect();
     let merged = policies::merge(observed, owner, &hosts).unwrap_or_else(|more| {
@@ -349,6 +330,8 @@ struct Door {
     access: policy::Access,
     static_config: StaticConfig,
     secrets: Vec<MountedSecret>,
+}
+
 /// The volume of each replica.
 fn volume(spec: &RegistryCacheSpec) -> Result<VolumeSpec, Error> {
     let volume = spec.storage.local_volume();
@@ -362,26 +345,12 @@ fn volume(spec: &RegistryCacheSpec) -> Result<VolumeSpec, Error> {
         })
 }
 
-fn static_config(bucket: &Bucket) -> Result<StaticConfig, Error> {
-    let mut config = StaticConfig {
-        store: PathBuf::from(STORE_DIRECTORY),
-        log_format: LogFormat::Json,
-        object_storage: bucket.config.clone(),
-        ..StaticConfig::default()
-    };
-    config.data_listen.set_port(DATA_PORT);
-    config.admin_listen.set_port(ADMIN_PORT);
-    // Nothing else in it comes from a person.
-    config.check().map_err(|error| Error {
-        problems: vec![Problem::Spec {
-            field: "storage.objectStorage".to_owned(),
-            reason: error.to_string(),
-        }],
-    })?;
-    Ok(config)
-}
-
-fn door(observed: &Observed, owner: &Owner, tls: Option<&Tls>) -> Result<Door, Vec<Problem>> {
+fn door(
+    observed: &Observed,
+    owner: &Owner,
+    tls: Option<&Tls>,
+    bucket: &Bucket,
+) -> Result<Door, Vec<Problem>> {
     let spec = &observed.cache.spec;
     let (access, passwords) = secrets::access(&spec.access, &observed.secrets);
     let authorities = spec.access.client_certificate.as_ref();
@@ -401,7 +370,7 @@ fn door(observed: &Observed, owner: &Owner, tls: Option<&Tls>) -> Result<Door, V
         client_authorities: authorities.as_ref(),
         admin_token: admin_token.as_ref(),
     };
-    let static_config = settings::static_config(spec, mounted)?;
+    let static_config = settings::static_config(spec, mounted, bucket)?;
     let secrets = [passwords, authorities, admin_token, serving.cloned()];
     Ok(Door {
         access,

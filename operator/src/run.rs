@@ -17,15 +17,13 @@ use crate::admin::{self, Admin};
 use crate::args::{self, ElectionArguments, RunArguments};
 use crate::confirm::PodAccess;
 use crate::context::Context;
+use crate::election::{self, Election, Timing};
 use crate::memory::Memory;
 use crate::memory::layer::MemoryLayer;
 use crate::metrics::{self, Metrics};
-use crate::optional_apis::{self, OptionalApis};
-use crate::election::{self, Election, Timing};
-use crate::metrics::{self, Metrics};
-use crate::monitoring_api::{self, MonitoringApi};
-use crate::report::chain;
 use crate::nodes::{self, Nodes};
+use crate::optional_apis::{self, OptionalApis};
+use crate::report::chain;
 use crate::resolve::Settings;
 use crate::watches::GuardedCache;
 use crate::{controller, policy_status};
@@ -53,10 +51,6 @@ pub enum Error {
 pub async fn run(arguments: RunArguments) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new().map_err(|source| Error::Metrics { source })?);
     let (config, in_cluster) = configuration().await?;
-    let memory = Memory::default();
-    let client = client(config, &metrics, &memory)?;
-    let own_namespace = in_cluster.then(|| config.default_namespace.clone());
-    let client = client(config, &metrics)?;
     let stop = stop_on_signal()?;
     let ready = Arc::new(AtomicBool::new(false));
     let (stores, caches) = watch::channel(Vec::new());
@@ -83,10 +77,13 @@ pub async fn run(arguments: RunArguments) -> Result<(), Error> {
         // From here on, ready means that the caches are known.
         ready.store(false, Ordering::Relaxed);
         metrics.leader.set(1);
+        let memory = Memory::default();
         let parts = Parts {
             arguments: &arguments,
             in_cluster,
-            client: client(config.clone(), &metrics)?,
+            client: client(config.clone(), &metrics, &memory)?,
+            own_namespace: in_cluster.then(|| config.default_namespace.clone()),
+            memory,
             metrics: metrics.clone(),
             ready: &ready,
             stores: &stores,
@@ -147,6 +144,9 @@ struct Parts<'a> {
     arguments: &'a RunArguments,
     in_cluster: bool,
     client: Client,
+    /// `None`: the operator does not run in the cluster.
+    own_namespace: Option<String>,
+    memory: Memory,
     metrics: Arc<Metrics>,
     ready: &'a AtomicBool,
     stores: &'a watch::Sender<Vec<Store<GuardedCache>>>,
@@ -159,6 +159,8 @@ async fn lead(parts: Parts<'_>) {
         arguments,
         in_cluster,
         client,
+        own_namespace,
+        memory,
         metrics,
         ready,
         stores,
@@ -184,13 +186,9 @@ async fn lead(parts: Parts<'_>) {
             OptionalApis::default()
         });
     let (apis, receiver) = watch::channel(known);
-    let context = Arc::new(Context::new(
-        client.clone(),
-        settings,
-        access,
-        metrics,
-        receiver,
-    ));
+    let context = Context::new(client.clone(), settings, access, metrics, receiver)
+        .with_nodes(Nodes::new(nodes::Settings::new(&arguments.nodes)));
+    let context = Arc::new(context);
     let (store_sender, mut store_receiver) = mpsc::unbounded_channel();
     // One pair of controllers for each namespace: a store that several watches fill would lose the objects of all others each time that one of
     // the watches lists its own anew.
@@ -200,11 +198,13 @@ async fn lead(parts: Parts<'_>) {
             .map(|namespace| {
                 let store_sender = store_sender.clone();
                 let (context, stop) = (context.clone(), stop.clone());
+                let memory = memory.clone();
                 async move {
                     tokio::join!(
                         controller::run(
                             context.clone(),
                             namespace.clone(),
+                            memory,
                             stop.clone(),
                             store_sender
                         ),
@@ -212,23 +212,6 @@ async fn lead(parts: Parts<'_>) {
                     );
                 }
             }),
-    let (monitoring, receiver) = watch::channel(known);
-    let context = Context::new(client, settings, access, metrics.clone(), receiver)
-        .with_nodes(Nodes::new(nodes::Settings::new(&arguments.nodes)));
-    let context = Arc::new(context);
-
-    let stop = stop_on_signal()?;
-    let ready = Arc::new(AtomicBool::new(false));
-    let (store_sender, store) = oneshot::channel::<Store<GuardedCache>>();
-    let namespace = arguments.watch_namespace;
-    tracing::info!(in_cluster, ?namespace, "the operator starts");
-    let admin = admin::serve(
-        arguments.health_listen,
-        Admin {
-            metrics,
-            ready: ready.clone(),
-        },
-        stop.clone(),
     );
     drop(store_sender);
     let readiness = async {
@@ -243,32 +226,10 @@ async fn lead(parts: Parts<'_>) {
         }
         // The controllers go on without this.
     };
-    let controllers = async {
-        tokio::join!(
-            controller::run(
-                context.clone(),
-                namespace.clone(),
-                memory,
-                monitoring,
-                apis,
-                stop.clone(),
-                store_sender
-            ),
-            policy_status::run(context.clone(), namespace.clone(), stop.clone()),
-            readiness,
-        );
-        Ok(())
-    };
-    tokio::try_join!(
-        async { admin.await.map_err(|source| Error::Admin { source }) },
-        controllers,
-    )?;
-    tracing::info!("the operator ends");
-    Ok(())
     let work = async { tokio::join!(controllers, readiness) };
     tokio::select! {
         _ = work => {}
-        () = monitoring_api::follow(&client, monitoring) => {}
+        () = optional_apis::follow(&client, apis) => {}
     }
 }
 

@@ -1,6 +1,5 @@
-//! What else wakes a cache: its children and their pods and claims, the policies and Secrets it depends on, and the monitoring kinds,
+//! What else wakes a cache: its children and their pods and claims, the policies and Secrets it depends on, and kinds of others,
 //! which may be installed later. But for Secrets, what the watches show is kept in [`crate::memory`].
-//! What else wakes a cache: policies, Secrets and pods it depends on, and kinds of others, which may be installed later.
 //!
 //! These watches run beside the controller's own, so that a failure of one, such as a kind that is uninstalled, does not slow down the others.
 
@@ -12,6 +11,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use futures::StreamExt as _;
+use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{ApiResource, DynamicObject};
@@ -25,10 +25,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::memory::{self, Memory};
-use crate::monitoring_api::{self, MonitoringApi};
 use crate::observe::{CachePod, core_children, secret_names};
-use crate::observe::{CachePod, secret_names};
-use crate::optional_apis::{self, OptionalApis};
+use crate::optional_apis::OptionalApis;
 use crate::render::names;
 use seen::Seen;
 
@@ -41,9 +39,6 @@ pub type CacheRef = ObjectRef<GuardedCache>;
 
 /// Objects in one answer of a list: what the parsed ones take at a time is more than what is kept of them.
 const PAGE: u32 = 100;
-
-/// Time between two looks at which kinds exist.
-const DISCOVERY: Duration = Duration::from_secs(30);
 
 /// The parts that all watches need.
 #[derive(Clone)]
@@ -58,11 +53,10 @@ pub struct Wake {
 
 impl Wake {
     /// Runs all watches until dropped.
-    pub async fn run(self, apis: watch::Sender<OptionalApis>) {
-    pub async fn run(self, monitoring: watch::Receiver<MonitoringApi>) {
+    pub async fn run(self, apis: watch::Receiver<OptionalApis>) {
         let policies = self.clone();
         let secrets = self.clone();
-        let [config_maps, services, stateful_sets] = core_children();
+        let children = core_children();
         let mut policy_feed = self.feed(&ApiResource::erase::<CachePolicy>(&()));
         let mut pod_feed = self.feed(&ApiResource::erase::<Pod>(&()));
         let mut claim_feed = self.feed(&ApiResource::erase::<PersistentVolumeClaim>(&()));
@@ -89,7 +83,7 @@ impl Wake {
                     // Those that hold mirror configurations are the operator's own.
                     let ours = secret.labels().get(names::MANAGED_BY.0).map(String::as_str)
                         == Some(names::MANAGED_BY.1);
-                    let owned = if ours { instance(secret) } else { Vec::new() };
+                    let owned = if ours { belongs_to(secret) } else { Vec::new() };
                     named.into_iter().chain(owned).collect()
                 },
             ),
@@ -108,10 +102,8 @@ impl Wake {
                 version,
                 belongs_to,
             ),
-            self.children(&config_maps),
-            self.children(&services),
-            self.children(&stateful_sets),
-            self.monitoring(monitoring),
+            join_all(children.iter().map(|kind| self.children(kind))),
+            self.optional_kinds(apis),
         );
     }
 
@@ -130,50 +122,15 @@ impl Wake {
         self.watch(api, managed(), feed, version, belongs_to).await;
     }
 
-    /// Looks which monitoring kinds exist, and watches those that do.
-    async fn monitoring(&self, sender: watch::Sender<MonitoringApi>) {
-            self.optional_kinds(apis),
-        );
-    }
-
-    /// Looks which kinds of others exist, and watches those that do.
-    async fn optional_kinds(&self, sender: watch::Sender<OptionalApis>) {
+    /// Watches the kinds of others that exist, anew each time that others do.
+    async fn optional_kinds(&self, mut known: watch::Receiver<OptionalApis>) {
         let mut watches = JoinSet::new();
         loop {
-            match optional_apis::discover(&self.client).await {
-                Ok(found) if found != *sender.borrow() => {
-                    tracing::info!(?found, "the optional kinds of the cluster changed");
-                    sender.send_replace(found.clone());
-                    watches.shutdown().await;
-                    for resource in found.resources() {
-                        let wake = self.clone();
-                        watches.spawn(async move { wake.children(&resource).await });
-                    }
-                    for cache in self.caches.state() {
-                        self.send(ObjectRef::from_obj(&*cache));
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "failed to look which optional kinds exist");
-                }
-    /// Watches the monitoring kinds that exist, anew each time that others do.
-    async fn monitoring(&self, mut known: watch::Receiver<MonitoringApi>) {
-        let mut watches = JoinSet::new();
-        loop {
-            let found = *known.borrow_and_update();
+            let found = known.borrow_and_update().clone();
             watches.shutdown().await;
-            for resource in monitoring_api::resources(found) {
+            for resource in found.resources() {
                 let wake = self.clone();
-                watches.spawn(async move {
-                    let api: Api<DynamicObject> = match &wake.namespace {
-                        Some(namespace) => {
-                            Api::namespaced_with(wake.client.clone(), namespace, &resource)
-                        }
-                        None => Api::all_with(wake.client.clone(), &resource),
-                    };
-                    wake.watch(api, managed(), version, instance).await;
-                });
+                watches.spawn(async move { wake.children(&resource).await });
             }
             if known.changed().await.is_err() {
                 // The operator ends.

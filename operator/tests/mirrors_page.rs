@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use operator::monitoring_api::MonitoringApi;
 use operator::offline::{Documents, output};
+use operator::optional_apis::OptionalApis;
 use operator::resolve::Settings;
 
 const AROUND: &str = "
@@ -32,8 +32,9 @@ fn files(mirrors: &str) -> BTreeMap<String, String> {
     let settings = Settings {
         cache_server_image: "larder/cache-server:0.1.0".to_owned(),
         cache_server_pull_policy: None,
+        namespace: None,
     };
-    let rendered = output(&documents, &settings, MonitoringApi::default()).unwrap();
+    let rendered = output(&documents, &settings, OptionalApis::default()).unwrap();
     let object = rendered.objects.last().unwrap();
     let data = object["data"].as_object().unwrap().clone();
     let text = |value: serde_json::Value| {

@@ -46,19 +46,13 @@ fn applied(ready: i32, updated: i32) -> Applied {
     Applied {
         stateful_set: Some(stateful_set),
         policy_changed: false,
-        mirrors: vec![
-            "cache-mirror-nodes".to_owned(),
-            "cache-mirror-edge".to_owned(),
-        ],
-        ..Applied::default()
         mirrors: ["cache-mirror-nodes", "cache-mirror-edge"]
             .map(|name| MirrorTarget {
                 kind: MirrorTargetKind::ConfigMap,
                 name: name.to_owned(),
             })
             .into(),
-        failures: Vec::new(),
-        optional_failures: Vec::new(),
+        ..Applied::default()
     }
 }
 
@@ -253,9 +247,7 @@ fn times_change_only_when_a_condition_turns() {
             ("Reconciling", 300),
             ("PolicyApplied", 100),
             ("MonitoringReady", 100),
-            ("Risky", 100)
-            ("StorageReady", 100)
-            ("MirrorsReady", 100),
+            ("Risky", 100)("StorageReady", 100)("MirrorsReady", 100),
             ("NotEnforceable", 100)
         ]
     );
@@ -351,6 +343,9 @@ fn cache_targets(observed: &Observed) -> Vec<MirrorTarget> {
     mirrors
         .map(|mirror| mirror_target("cache", mirror))
         .collect()
+}
+
+#[test]
 fn what_nodes_say_is_told_and_stays_until_they_say_more() {
     let mut observed = observed();
     let cache = resolve(&observed, &support::settings()).unwrap();

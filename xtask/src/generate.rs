@@ -56,9 +56,8 @@ fn files() -> Result<Vec<(String, String)>> {
     let readme = "helm/README.md";
     let text = chart_values::readme(&read(readme)?, &read("helm/values.yaml")?)?;
     files.push((readme.to_owned(), text));
-    Ok(files)
     for (name, schema) in crds::file_schema::files() {
         files.push((format!("docs/reference/{name}"), schema));
     }
-    files
+    Ok(files)
 }

@@ -37,6 +37,7 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
         })?);
         counts.add(level("operator on a control plane", 8, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "operator"]))
+        })?);
         counts.add(level("the chart", 2, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "chart"]))
         })?);

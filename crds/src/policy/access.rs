@@ -22,11 +22,8 @@ pub struct Access {
 
 /// Users with passwords, or one user with a password. The files are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-/// Users with passwords.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BasicAccess {
     /// File of lines `user:hash`, as `htpasswd -B` writes them.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -25,9 +25,8 @@ pub struct RegistryCacheStatus {
     /// The mirror configurations that are rendered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<RenderedMirror>,
-    /// `Ready`, `PolicyApplied` and `MonitoringReady`; `Reconciling`, `Stalled` and `Risky` only while they are true.
-    /// `Ready`, `PolicyApplied`, `MonitoringReady` and `StorageReady`; `Reconciling`, `Stalled` and `Suspended` only while they are true.
-    /// `Ready`, `PolicyApplied`, `MonitoringReady` and `MirrorsReady`; `Reconciling`, `Stalled`, `NotEnforceable` and `NotPullable` only while they are true.
+    /// `Ready`, `PolicyApplied`, `MonitoringReady`, `StorageReady` and `MirrorsReady`; `NodesWired` where the node agent wires the cache; `Reconciling`,
+    /// `Stalled`, `Suspended`, `Risky`, `NotEnforceable` and `NotPullable` only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
@@ -38,6 +37,9 @@ pub struct RegistryCacheStatus {
     /// The restart of the cache servers that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// How many nodes of this cluster pull through the cache. Absent where the node agent does not wire it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesStatus>,
 }
 
 /// A restart of the cache servers, one after the other.
@@ -46,13 +48,6 @@ pub struct RegistryCacheStatus {
 pub struct RolloutStatus {
     /// What of the pods changes, as `the image (from a:1 to a:2)` or `spec.tolerations`.
     pub changes: Vec<String>,
-    /// `Ready`, `PolicyApplied`, `MonitoringReady` and, where the node agent wires it, `NodesWired`; `Reconciling` and `Stalled` only while they are true.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
-    pub conditions: Vec<Condition>,
-    /// How many nodes of this cluster pull through the cache. Absent where the node agent does not wire it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nodes: Option<NodesStatus>,
 }
 
 /// How many nodes of this cluster pull through the cache.

@@ -11,6 +11,7 @@ const MAXIMUM_PREFIX: usize = 200;
 
 /// A bucket with the API of S3. What is in it is trusted as the store is: only caches may write to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectStorage {
     /// Where the API is. Default: AWS, in the region.
@@ -39,6 +40,7 @@ pub struct ObjectStorage {
 
 /// Files with one value each. They are read again while the server runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectStorageCredentials {
     pub access_key_id_file: PathBuf,

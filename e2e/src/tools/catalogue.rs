@@ -171,6 +171,10 @@ pub(super) const TOOLS: &[Tool] = &[
         packages: &["."],
         tags: "",
         linker_flags: "",
+        renames: &[],
+        data: &[],
+    },
+    Tool {
         name: "versitygw",
         version: "1.8.0",
         minutes: 2,
@@ -179,6 +183,7 @@ pub(super) const TOOLS: &[Tool] = &[
         tags: "",
         linker_flags: "-X main.Version=v1.8.0",
         renames: &[],
+        data: &[],
     },
     Tool {
         name: "kubernetes",

@@ -51,7 +51,8 @@ pub(crate) fn containerd_goes_to_the_upstream_where_the_mirror_allows_it(
         pull(registries, line, &mirror, &hello)?;
         for (digest, _) in &blobs {
             let gets = registries.upstream.blob_gets(digest)?;
-            ensure!(gets == 1, "{line:?}: {digest} was fetched {gets} times");
+            // containerd 2 asks for parts.
+            ensure!(gets >= 1, "{line:?}: {digest} did not come from there");
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::Settings;
 use crate::containerd::Hosts;
-use crate::render::names::{self, Owner};
+use crate::render::names::Owner;
 
 /// Namespace and name of a cache.
 pub type CacheKey = (String, String);
@@ -21,16 +21,17 @@ pub struct Wiring {
     pub taken: BTreeMap<CacheKey, Vec<(String, CacheKey)>>,
 }
 
-/// The files for nodes of this cluster, out of a cache's mirror configurations. `None`: it has none for them, or the namespace
+/// The files for nodes of this cluster, out of a cache's mirror configurations by their names. `None`: it has none for them, or the namespace
 /// is not listed.
-pub fn wired(settings: &Settings, owner: &Owner, mirrors: &[ConfigMap]) -> Option<WiredCache> {
+pub fn wired(
+    settings: &Settings,
+    owner: &Owner,
+    mirrors: &[(&str, &ConfigMap)],
+) -> Option<WiredCache> {
     if !settings.namespaces.contains(&owner.namespace) {
         return None;
     }
-    let name = names::mirror(&owner.name, &settings.mirror);
-    let mirror = mirrors
-        .iter()
-        .find(|mirror| mirror.metadata.name.as_ref() == Some(&name))?;
+    let (_, mirror) = mirrors.iter().find(|(name, _)| *name == settings.mirror)?;
     let data = mirror.data.as_ref()?;
     let suffix = format!(".{HOSTS_FILE}");
     let directories: BTreeMap<_, _> = data

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ObjectMeta;
 
 use super::names::{self, Component};
-use super::secrets;
+use super::{secrets, service_account, tokens};
 use crate::resolve::ResolvedCache;
 
 const USER: i64 = 65_532;
@@ -40,6 +40,7 @@ pub(super) fn template(cache: &ResolvedCache) -> PodTemplateSpec {
 fn pod(cache: &ResolvedCache) -> PodSpec {
     let drain = i64::try_from(cache.static_config.drain_timeout.as_secs()).unwrap_or(i64::MAX);
     PodSpec {
+        service_account_name: service_account::name(cache),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
@@ -73,6 +74,7 @@ fn pod(cache: &ResolvedCache) -> PodSpec {
                 ..Volume::default()
             })
             .chain(secrets::volumes(cache))
+            .chain(tokens::volumes(cache))
             .collect(),
         ),
         ..PodSpec::default()

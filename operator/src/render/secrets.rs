@@ -1,5 +1,4 @@
 //! Volumes of the Secrets that a cache names. None of them changes with what a Secret holds.
-//! Volumes of the Secrets that upstreams and the bucket name. None of them changes with what a Secret holds.
 
 use std::path::PathBuf;
 
@@ -20,14 +19,9 @@ pub(super) fn volumes(cache: &ResolvedCache) -> Vec<Volume> {
         let optional = !secret.purpose.is_essential();
         volume(name(secret), &secret.secret, &secret.files(), optional)
     });
-    authorities.chain(others).collect()
-    let others = cache
-        .secrets
-        .iter()
-        .map(|secret| volume(name(secret), &secret.secret, secret.purpose.files()));
     let bucket = cache.bucket_authorities.as_ref().map(|secret| {
         let files = [(secret.key.as_str(), AUTHORITIES_FILE)];
-        volume(BUCKET_AUTHORITIES.to_owned(), &secret.name, &files)
+        volume(BUCKET_AUTHORITIES.to_owned(), &secret.name, &files, true)
     });
     authorities.chain(others).chain(bucket).collect()
 }

@@ -1,11 +1,8 @@
 //! A list of conditions whose times change only when the conditions do. Pure.
 
 use crds::conditions::{
-    MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, RISKY, Reason, STALLED,
-    MONITORING_READY, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED, STORAGE_READY, SUSPENDED,
-    MIRRORS_READY, MONITORING_READY, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED, READY,
-    RECONCILING, Reason, STALLED,
-    MONITORING_READY, NODES_WIRED, POLICY_APPLIED, READY, RECONCILING, Reason, STALLED,
+    MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED,
+    READY, RECONCILING, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -14,21 +11,19 @@ use super::messages::truncate;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Order in the status.
-const ORDER: [&str; 6] = [
-const ORDER: [&str; 7] = [
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 12] = [
     READY,
     RECONCILING,
     STALLED,
     SUSPENDED,
     POLICY_APPLIED,
     MONITORING_READY,
-    RISKY,
     STORAGE_READY,
     MIRRORS_READY,
+    NODES_WIRED,
     NOT_ENFORCEABLE,
     NOT_PULLABLE,
-    NODES_WIRED,
+    RISKY,
 ];
 const MAXIMUM_MESSAGE: usize = 2_048;
 

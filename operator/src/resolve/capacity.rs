@@ -17,8 +17,6 @@ pub(super) fn capacity(
     spec: &RegistryCacheSpec,
     room: impl Fn(u64) -> u64,
 ) -> Result<Capacity, Vec<Problem>> {
-    let declared = &spec.storage.volume.size.0;
-pub(super) fn capacity(spec: &RegistryCacheSpec) -> Result<Capacity, Vec<Problem>> {
     let (declared, field) = spec
         .storage
         .local_volume()

@@ -1,5 +1,4 @@
-//! Secrets that are mounted whole, such as credentials for upstreams and of clients. Pure.
-//! Secrets that are mounted whole for upstreams and for the bucket, such as credentials. Pure.
+//! Secrets that are mounted whole: credentials for upstreams and the bucket, and of clients. Pure.
 //!
 //! A pod template names the Secret and every key that it may have, and so does not change with what the Secret holds.
 
@@ -10,10 +9,8 @@ use crds::policy::{Access, BasicAccess, ClientCertificate, Credential, TokenAcce
 use crds::registry_cache::{
     AccessSpec, ClientCertificateSpec, CredentialSpec, SecretKeyRef, SecretRef,
 };
-use crds::values::RepositoryPrefix;
-use crds::policy::{ClientCertificate, Credential};
-use crds::registry_cache::{ClientCertificateSpec, CredentialSpec, SecretRef};
 use crds::static_config::ObjectStorageCredentials;
+use crds::values::RepositoryPrefix;
 
 use super::{Problem, spec_problem};
 use crate::observe::{Observed, SecretKeys};
@@ -132,14 +129,7 @@ impl Purpose {
             Self::Tokens | Self::AdminToken => has(&[TOKEN]),
             // Its key is the declaration's, and asked for by `missing_key`.
             Self::ClientAuthorities => true,
-            Self::ClientCertificate => [CERTIFICATE, KEY].iter().all(|key| keys.contains(*key)),
-            Self::Credentials => {
-                keys.contains(DOCKER_CONFIG)
-                    || [USERNAME, PASSWORD].iter().all(|key| keys.contains(*key))
-            }
-            Self::Bucket => [ACCESS_KEY_ID, SECRET_ACCESS_KEY]
-                .iter()
-                .all(|key| keys.contains(*key)),
+            Self::Bucket => has(&[ACCESS_KEY_ID, SECRET_ACCESS_KEY]),
         }
     }
 }
@@ -290,11 +280,14 @@ pub(super) fn missing_key(
             field,
         }),
     }
+}
+
 /// The server's form of the keys of a bucket, and the Secret to mount for them.
 pub(super) fn bucket(field: &str, spec: &SecretRef) -> (ObjectStorageCredentials, MountedSecret) {
     let secret = MountedSecret {
         purpose: Purpose::Bucket,
         secret: spec.name.clone(),
+        key: None,
         field: field.to_owned(),
     };
     let credentials = ObjectStorageCredentials {

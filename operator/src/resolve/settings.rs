@@ -6,6 +6,7 @@ use crds::registry_cache::{ConnectionsSpec, RegistryCacheSpec, TracingSpec};
 use crds::static_config::{Connections, LogFormat, StaticConfig, Tracing};
 use crds::values::{InvalidValue, Ratio};
 
+use super::object_storage::Bucket;
 use super::secrets::MountedSecret;
 use super::{ADMIN_PORT, CONFIG_DIRECTORY, DATA_PORT, Problem, STORE_DIRECTORY, spec_problem};
 
@@ -24,6 +25,7 @@ pub(super) struct Mounted<'a> {
 pub(super) fn static_config(
     spec: &RegistryCacheSpec,
     mounted: Mounted<'_>,
+    bucket: &Bucket,
 ) -> Result<StaticConfig, Vec<Problem>> {
     let mut problems = Vec::new();
     let connections = connections(&spec.connections, &mut problems);
@@ -41,6 +43,7 @@ pub(super) fn static_config(
     });
     let mut config = StaticConfig {
         store: PathBuf::from(STORE_DIRECTORY),
+        object_storage: bucket.config.clone(),
         log_format: LogFormat::Json,
         admin_token_file: mounted.admin_token.map(|secret| file(secret, "token")),
         tracing,

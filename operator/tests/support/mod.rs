@@ -8,7 +8,6 @@ use crds::registry_cache::RegistryCache;
 use kube::ResourceExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use operator::confidential::Confidential;
-use operator::monitoring_api::MonitoringApi;
 use operator::nodes::Sighting;
 use operator::observe::{FoundPolicy, Live, Observed};
 use operator::optional_apis::OptionalKind;
@@ -102,10 +101,6 @@ pub(crate) fn observed(path: &Path) -> Observed {
         authorities: cluster.authorities,
         time: 1_700_000_000,
         classes: BTreeMap::new(),
-        monitoring: MonitoringApi {
-            service_monitor: cluster.monitoring,
-            prometheus_rule: cluster.monitoring,
-        },
         nodes: Sighting::NotWired,
     }
 }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::super::secrets;
 use super::super::service::{ADMIN, DATA};
+use super::super::{secrets, tokens};
 use crate::resolve::{
     ADMIN_PORT, CONFIG_DIRECTORY, CONTAINER, DATA_PORT, ResolvedCache, STORE_DIRECTORY,
 };
@@ -36,6 +36,7 @@ pub(super) fn container(cache: &ResolvedCache) -> Container {
     mounts.extend(
         secrets::directories(cache)
             .into_iter()
+            .chain(tokens::directories(cache))
             .map(|(name, path)| mount(name, path, true)),
     );
     Container {
