@@ -68,7 +68,7 @@ pub fn file(package: &str) -> Result<PathBuf> {
     file_for(package, Platform::AMD64)
 }
 
-/// As [`file`], for machines of another kind. Their lists are kept in the cache, so that those of this machine stay as they are.
+/// As [`file()`], for machines of another kind. Their lists are kept in the cache, so that those of this machine stay as they are.
 pub fn file_for(package: &str, platform: Platform) -> Result<PathBuf> {
     let apt_get = || apt_get_for(platform);
     let line = with_fresh_lists(platform, || {

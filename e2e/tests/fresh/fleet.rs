@@ -130,8 +130,8 @@ impl Fleet {
         let mut looks = 0;
         wait::until("the claim to be bound", LIMIT, || {
             looks += 1;
-            let note = format!("example.org/look={looks}");
-            node.kubectl(&["annotate", "--overwrite", &volume, &note])?;
+            let look = format!("example.org/look={looks}");
+            node.kubectl(&["annotate", "--overwrite", &volume, &look])?;
             let phase = ["--output", "jsonpath={.status.phase}"];
             let get = [&["get", "persistentvolumeclaim", CLAIM], &phase[..]].concat();
             let phase = Self::cache().kubectl(node, &get)?;
