@@ -34,7 +34,7 @@ fn files(mirrors: &str) -> BTreeMap<String, String> {
         cache_server_pull_policy: None,
         namespace: None,
     };
-    let rendered = output(&documents, &settings, OptionalApis::default()).unwrap();
+    let rendered = output(&documents, &settings, &OptionalApis::default()).unwrap();
     let object = rendered.objects.last().unwrap();
     let data = object["data"].as_object().unwrap().clone();
     let text = |value: serde_json::Value| {

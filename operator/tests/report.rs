@@ -247,8 +247,10 @@ fn times_change_only_when_a_condition_turns() {
             ("Reconciling", 300),
             ("PolicyApplied", 100),
             ("MonitoringReady", 100),
-            ("Risky", 100)("StorageReady", 100)("MirrorsReady", 100),
-            ("NotEnforceable", 100)
+            ("StorageReady", 100),
+            ("MirrorsReady", 100),
+            ("NotEnforceable", 100),
+            ("Risky", 100),
         ]
     );
 }

@@ -134,17 +134,15 @@ mod tests {
         }
     }
 
-    fn mirror(name: &str, data: &[(&str, &str)]) -> ConfigMap {
-        let mut mirror = ConfigMap {
+    fn mirror(data: &[(&str, &str)]) -> ConfigMap {
+        ConfigMap {
             data: Some(
                 data.iter()
                     .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
                     .collect(),
             ),
             ..ConfigMap::default()
-        };
-        mirror.metadata.name = Some(format!("images-mirror-{name}"));
-        mirror
+        }
     }
 
     fn key(namespace: &str) -> CacheKey {
@@ -153,33 +151,22 @@ mod tests {
 
     #[test]
     fn a_mirror_is_taken_with_what_its_hosts_name() {
-        let mirrors = [
-            mirror("edge", &[("quay.io.hosts.toml", HOSTS)]),
-            mirror(
-                "nodes",
-                &[
-                    ("docker.io.hosts.toml", HOSTS),
-                    ("ca.crt", "PEM"),
-                    ("registries.conf", "x"),
-                ],
-            ),
-        ];
+        let edge = mirror(&[("quay.io.hosts.toml", HOSTS)]);
+        let nodes = mirror(&[
+            ("docker.io.hosts.toml", HOSTS),
+            ("ca.crt", "PEM"),
+            ("registries.conf", "x"),
+        ]);
+        let mirrors = [("edge", &edge), ("nodes", &nodes)];
         let wired = wired(&settings(), &owner("a"), &mirrors).unwrap();
         insta::assert_snapshot!(wired.to_text());
     }
 
     #[test]
     fn only_listed_namespaces_and_the_mirror_of_that_name_are_wired() {
-        let mirrors = [mirror("nodes", &[("docker.io.hosts.toml", HOSTS)])];
-        assert!(wired(&settings(), &owner("b"), &mirrors).is_none());
-        assert!(
-            wired(
-                &settings(),
-                &owner("a"),
-                &[mirror("edge", &[("docker.io.hosts.toml", HOSTS)])]
-            )
-            .is_none()
-        );
+        let mirror = mirror(&[("docker.io.hosts.toml", HOSTS)]);
+        assert!(wired(&settings(), &owner("b"), &[("nodes", &mirror)]).is_none());
+        assert!(wired(&settings(), &owner("a"), &[("edge", &mirror)]).is_none());
     }
 
     fn declared(namespace: &str, upstreams: &[&str]) -> Option<WiredCache> {
@@ -188,7 +175,7 @@ mod tests {
             .map(|name| (format!("{name}.hosts.toml"), HOSTS))
             .collect();
         let data: Vec<_> = data.iter().map(|(a, b)| (a.as_str(), *b)).collect();
-        wired(&settings(), &owner(namespace), &[mirror("nodes", &data)])
+        wired(&settings(), &owner(namespace), &[("nodes", &mirror(&data))])
     }
 
     #[test]

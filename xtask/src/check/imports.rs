@@ -12,7 +12,7 @@ struct Rule {
     reason: &'static str,
 }
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 16] = [
     Rule {
         scope: &["crds/src/values"],
         forbidden: &[

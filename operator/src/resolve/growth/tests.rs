@@ -34,6 +34,7 @@ fn observed(claims: Vec<CacheClaim>, class: Option<FoundClass>, set: Option<Valu
         cache: serde_json::from_value(cache).unwrap(),
         policies: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeMap::new(),
+        secret_values: std::collections::BTreeMap::new(),
         live: Live::new(set.map(object)),
         pods: Vec::new(),
         claims,
@@ -41,7 +42,10 @@ fn observed(claims: Vec<CacheClaim>, class: Option<FoundClass>, set: Option<Valu
             .map(|class| ("fast".to_owned(), class))
             .into_iter()
             .collect(),
-        monitoring: crate::monitoring_api::MonitoringApi::default(),
+        apis: crate::optional_apis::OptionalApis::default(),
+        authorities: None,
+        time: 0,
+        nodes: crate::nodes::Sighting::NotWired,
     }
 }
 
