@@ -279,10 +279,10 @@ fn a_failure_keeps_what_was_known() {
     Reconciling=True Failed: the API server is away
     PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy ab55fd4573f3.
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
-    Risky=True RiskyChoice: Everybody who reaches the cache can pull what its credentials for registry.corp.example:5000 unlock: say in access what clients must show.
     StorageReady=True Succeeded: Each volume has the declared size of 50Gi.
     MirrorsReady=True Succeeded: All 2 mirrors are rendered.
     NotEnforceable=True FallbackAllowed: rule first/narrowed (mirrors nodes, edge). What is denied there is pulled from the upstream: write fallback: Forbid in these mirrors, or Refuse instead of Deny.
+    Risky=True RiskyChoice: Everybody who reaches the cache can pull what its credentials for registry.corp.example:5000 unlock: say in access what clients must show.
     ");
 }
 

@@ -43,7 +43,9 @@ pub struct ObjectStorage {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectStorageCredentials {
+    /// With the name of the key.
     pub access_key_id_file: PathBuf,
+    /// With the key itself.
     pub secret_access_key_file: PathBuf,
     /// Of temporary keys. A file that is not there counts as none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,7 +27,7 @@ pub(super) fn template(cache: &ResolvedCache) -> PodTemplateSpec {
     }
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(names::labels(&cache.owner.name, Component::CacheServer)),
+            labels: Some(labels(cache)),
             annotations: Some(annotations),
             ..ObjectMeta::default()
         }),
@@ -35,6 +35,17 @@ pub(super) fn template(cache: &ResolvedCache) -> PodTemplateSpec {
     };
     patch::add(&mut template, &cache.pods);
     template
+}
+
+/// Azure's webhook looks at pods with its label only.
+fn labels(cache: &ResolvedCache) -> BTreeMap<String, String> {
+    let mut labels = names::labels(&cache.owner.name, Component::CacheServer);
+    let accounts = cache.service_account.iter();
+    let mut annotations = accounts.flat_map(|one| one.annotations.keys());
+    if annotations.any(|key| key.starts_with("azure.workload.identity/")) {
+        labels.insert("azure.workload.identity/use".to_owned(), "true".to_owned());
+    }
+    labels
 }
 
 fn pod(cache: &ResolvedCache) -> PodSpec {

@@ -213,6 +213,8 @@ impl One<'_> {
             None => access.certificate_authority.clone(),
         };
         let endpoint = endpoint.as_deref().map(CacheEndpoint::new);
+        let certificate_authority =
+            certificate_authority.filter(|_| endpoint.as_ref().is_some_and(|one| one.secure));
         if mirror.ca_secret_ref.is_some() && endpoint.as_ref().is_some_and(|one| !one.secure) {
             let reason = "it is for TLS: use https:// in endpoint, or remove it".to_owned();
             problems.push(self.problem("caSecretRef", reason));

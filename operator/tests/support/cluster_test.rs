@@ -6,7 +6,7 @@ use crate::api_server::{self, ApiServer};
 use operator::confirm::PodAccess;
 use operator::context::Context;
 use operator::metrics::Metrics;
-use operator::monitoring_api::MonitoringApi;
+use operator::optional_apis::OptionalApis;
 use operator::reconcile::reconcile;
 use operator::resolve::Settings;
 use serde_json::{Value, json};
@@ -19,14 +19,14 @@ pub(crate) const POLICY: &str = "/apis/larder.dev/v1alpha1/namespaces/team-a/cac
 pub(crate) struct Test {
     pub(crate) server: ApiServer,
     context: Context,
-    _monitoring: watch::Sender<MonitoringApi>,
+    pub(crate) apis: watch::Sender<OptionalApis>,
 }
 
 impl Test {
     /// A cache with two replicas that has come to rest.
     pub(crate) async fn settled() -> Self {
         let (server, client) = ApiServer::start().await;
-        let (sender, monitoring) = watch::channel(MonitoringApi::default());
+        let (sender, apis) = watch::channel(OptionalApis::default());
         let context = Context::new(
             client.clone(),
             Settings {
@@ -36,12 +36,12 @@ impl Test {
             },
             PodAccess::Proxy(client),
             Arc::new(Metrics::new().unwrap()),
-            monitoring,
+            apis,
         );
         let test = Self {
             server,
             context,
-            _monitoring: sender,
+            apis: sender,
         };
         test.server.with(|cluster| {
             cluster.put(

@@ -136,6 +136,9 @@ async fn answer(
         let list = json!({"kind": "APIResourceList", "groupVersion": "monitoring.coreos.com/v1", "resources": [kind]});
         return list.to_string().into_response();
     }
+    if uri.path() == "/apis/cert-manager.io/v1" {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     if !uri.path().contains("/leases") {
         let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": []});
         return list.to_string().into_response();
