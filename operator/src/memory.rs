@@ -386,8 +386,8 @@ mod tests {
             Self { memory, feed }
         }
 
-        fn take(&mut self, event: Event<ConfigMap>) {
-            self.feed.take(&event, text);
+        fn take(&mut self, event: &Event<ConfigMap>) {
+            self.feed.take(event, text);
         }
 
         fn version(&self, name: &str) -> Option<u64> {
@@ -421,11 +421,11 @@ mod tests {
     #[test]
     fn list_is_known_only_when_the_watch_has_shown_all() {
         let mut watched = Watched::new();
-        watched.take(Event::Init);
-        watched.take(Event::InitApply(object("a", 1, "x")));
+        watched.take(&Event::Init);
+        watched.take(&Event::InitApply(object("a", 1, "x")));
         assert_eq!(watched.listed("x"), None);
         assert_eq!(watched.version("a"), Some(1));
-        watched.take(Event::InitDone);
+        watched.take(&Event::InitDone);
         assert_eq!(
             (watched.listed("x"), watched.listed("y")),
             (Some(1), Some(0))
@@ -435,15 +435,15 @@ mod tests {
     #[test]
     fn watch_that_is_behind_does_not_undo_what_a_write_returned() {
         let mut watched = Watched::new();
-        watched.take(Event::Init);
-        watched.take(Event::InitDone);
+        watched.take(&Event::Init);
+        watched.take(&Event::InitDone);
         let written = serde_json::to_vec(&object("a", 7, "x")).unwrap();
         watched.memory.note(&target("a"), &written);
-        watched.take(Event::Apply(object("a", 5, "x")));
+        watched.take(&Event::Apply(object("a", 5, "x")));
         assert_eq!(watched.version("a"), Some(7));
-        watched.take(Event::Apply(object("a", 8, "x")));
+        watched.take(&Event::Apply(object("a", 8, "x")));
         assert_eq!(watched.version("a"), Some(8));
-        watched.take(Event::Delete(object("a", 8, "x")));
+        watched.take(&Event::Delete(object("a", 8, "x")));
         assert_eq!((watched.version("a"), watched.listed("x")), (None, Some(0)));
     }
 
@@ -451,11 +451,11 @@ mod tests {
     fn object_that_a_new_list_lacks_is_gone() {
         let mut watched = Watched::new();
         for names in [["a", "b"].as_slice(), &["b"]] {
-            watched.take(Event::Init);
+            watched.take(&Event::Init);
             for name in names {
-                watched.take(Event::InitApply(object(name, 1, "x")));
+                watched.take(&Event::InitApply(object(name, 1, "x")));
             }
-            watched.take(Event::InitDone);
+            watched.take(&Event::InitDone);
         }
         assert_eq!(
             (watched.version("a"), watched.version("b")),
@@ -466,10 +466,10 @@ mod tests {
     #[test]
     fn label_that_changes_moves_the_object_to_the_other_cache() {
         let mut watched = Watched::new();
-        watched.take(Event::Init);
-        watched.take(Event::InitApply(object("a", 1, "x")));
-        watched.take(Event::InitDone);
-        watched.take(Event::Apply(object("a", 2, "y")));
+        watched.take(&Event::Init);
+        watched.take(&Event::InitApply(object("a", 1, "x")));
+        watched.take(&Event::InitDone);
+        watched.take(&Event::Apply(object("a", 2, "y")));
         assert_eq!(
             (watched.listed("x"), watched.listed("y")),
             (Some(0), Some(1))
@@ -488,9 +488,9 @@ mod tests {
     #[test]
     fn watch_that_ends_leaves_nothing_behind() {
         let mut watched = Watched::new();
-        watched.take(Event::Init);
-        watched.take(Event::InitApply(object("a", 1, "x")));
-        watched.take(Event::InitDone);
+        watched.take(&Event::Init);
+        watched.take(&Event::InitApply(object("a", 1, "x")));
+        watched.take(&Event::InitDone);
         let Watched { memory, feed } = watched;
         drop(feed);
         assert!(memory.list(&target(""), &[]).is_none());

@@ -178,8 +178,8 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     });
     let mut events: Vec<Event> = turned
         .map(|condition| {
-            let fine = condition.status == "True" && !warns(condition);
-            let harmless = fine || condition.reason == Reason::Progressing.as_str();
+            let good = condition.status == "True" && !warns(condition);
+            let harmless = good || condition.reason == Reason::Progressing.as_str();
             let type_ = if harmless {
                 EventType::Normal
             } else {

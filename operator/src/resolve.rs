@@ -241,7 +241,10 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         growth: growth::next(observed, &owner, &size),
         claim_size: growth::template_size(observed, &owner, &size),
         network_policy: spec.network_policy.clone(),
-        upstream_ports: network::ports(&upstreams.checked),
+        upstream_ports: network::ports(&upstreams.checked)
+            .into_iter()
+            .chain(bucket.config.as_ref().map(network::bucket))
+            .collect(),
         operator_namespace: settings.namespace.clone(),
         exposure: spec.exposure.clone(),
         owner,

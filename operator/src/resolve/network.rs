@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crds::policy::Upstream;
+use crds::static_config::ObjectStorage;
 use crds::values::Endpoint;
 
 /// A registry, what it redirects to and where it has its tokens from are on this port, unless it is said otherwise.
@@ -24,6 +25,11 @@ pub(super) fn ports(upstreams: &[Upstream]) -> BTreeSet<u16> {
         ports.extend(redirects.filter_map(|host| port(host.as_str())));
     }
     ports
+}
+
+/// The port of a bucket.
+pub(super) fn bucket(storage: &ObjectStorage) -> u16 {
+    storage.endpoint.as_ref().map_or(HTTPS, port_of)
 }
 
 fn port_of(endpoint: &Endpoint) -> u16 {
@@ -54,6 +60,16 @@ mod tests {
             ),
             [80, 443, 5000, 8443, 9000]
         );
+    }
+
+    #[test]
+    fn a_bucket_is_at_its_endpoint_or_at_the_clouds() {
+        let at = |endpoint: &str| {
+            let text = format!("{{bucket: images{endpoint}}}");
+            bucket(&serde_saphyr::from_str(&text).unwrap())
+        };
+        assert_eq!(at(", endpoint: 'http://s3.example:9000'"), 9000);
+        assert_eq!(at(""), 443);
     }
 
     #[test]
