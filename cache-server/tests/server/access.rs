@@ -32,7 +32,9 @@ impl Secrets {
     }
 
     fn users(&self, lines: &[String]) {
-        std::fs::write(self.path("users"), lines.concat()).unwrap();
+        // As a mounted Secret changes: whole, or not yet.
+        std::fs::write(self.path("users.new"), lines.concat()).unwrap();
+        std::fs::rename(self.path("users.new"), self.path("users")).unwrap();
     }
 
     fn passwords(&self) -> String {
