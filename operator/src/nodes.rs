@@ -15,8 +15,7 @@ use crds::node_agent::{AgentStatus, ProblemKind, WiredCache, hash};
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
@@ -33,7 +32,7 @@ use crate::render::names::{self, Owner};
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache};
 use count::{Answer, Answers, Trouble};
-use wiring::{CacheKey, Wiring};
+use wiring::{CacheKey, Wiring, config_map, taken_message};
 
 pub use count::{NodesSeen, Sighting};
 
@@ -437,41 +436,6 @@ impl Round<'_> {
             }
         }
     }
-}
-
-/// The agents' `ConfigMap`.
-fn config_map(settings: &Settings, daemon_set_uid: &str, wiring: &Wiring) -> ConfigMap {
-    ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(settings.name.clone()),
-            namespace: Some(settings.namespace.clone()),
-            labels: Some(names::labels(&settings.name, names::Component::NodeAgent)),
-            owner_references: Some(vec![OwnerReference {
-                api_version: DaemonSet::api_version(&()).into_owned(),
-                kind: DaemonSet::kind(&()).into_owned(),
-                name: settings.name.clone(),
-                uid: daemon_set_uid.to_owned(),
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
-        data: Some(wiring.data.clone()),
-        ..ConfigMap::default()
-    }
-}
-
-fn taken_message(taken: &[(String, CacheKey)]) -> String {
-    let parts: Vec<String> = taken
-        .iter()
-        .map(|(directory, (namespace, name))| {
-            format!("{directory} (RegistryCache {namespace}/{name})")
-        })
-        .collect();
-    format!(
-        "The nodes are wired to another cache for {}: leave these upstreams out of the mirror.",
-        parts.join(", ")
-    )
 }
 
 /// The same for every cache that wants to be wired.

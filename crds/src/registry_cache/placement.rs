@@ -13,7 +13,7 @@ use super::object_storage::ObjectStorageSpec;
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.volume) != has(self.objectStorage)", "storage: write exactly one of volume and objectStorage"))]
-#[x_kube(validation = ("has(self.volume) == has(oldSelf.volume) || (has(self.volume) ? self.volume == oldSelf.objectStorage.localTier.volume : self.objectStorage.localTier.volume == oldSelf.volume)", "storage: the volumes stay when objectStorage comes or goes, so storage.volume and storage.objectStorage.localTier.volume must say the same"))]
+#[x_kube(validation = ("has(self.volume) == has(oldSelf.volume) || (has(self.volume) ? self.volume.size == oldSelf.objectStorage.localTier.volume.size && (has(self.volume.storageClassName) ? self.volume.storageClassName : '') == (has(oldSelf.objectStorage.localTier.volume.storageClassName) ? oldSelf.objectStorage.localTier.volume.storageClassName : '') : self.objectStorage.localTier.volume.size == oldSelf.volume.size && (has(self.objectStorage.localTier.volume.storageClassName) ? self.objectStorage.localTier.volume.storageClassName : '') == (has(oldSelf.volume.storageClassName) ? oldSelf.volume.storageClassName : ''))", "storage: the volumes stay when objectStorage comes or goes, so storage.volume and storage.objectStorage.localTier.volume must say the same"))]
 pub struct StorageSpec {
     /// A persistent volume for each replica, which keeps its content alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -227,7 +227,7 @@ pub(crate) fn operator_has_the_rights_it_needs_and_no_others(world: &mut World) 
     };
     for (verb, kind) in [
         ("update", "secrets"),
-        ("create", "serviceaccounts"),
+        ("create", "serviceaccounts/token"),
         ("create", "pods"),
         ("delete", "persistentvolumeclaims"),
         ("create", "clusterroles"),

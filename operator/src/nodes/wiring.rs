@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::node_agent::{FORMAT, HOSTS_FILE, WiredCache};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource as _;
+use kube::api::ObjectMeta;
 
 use super::Settings;
 use crate::containerd::Hosts;
-use crate::render::names::Owner;
+use crate::render::names::{self, Owner};
 
 /// Namespace and name of a cache.
 pub type CacheKey = (String, String);
@@ -108,6 +112,42 @@ pub fn file_name((namespace, cache): &CacheKey) -> String {
         directories: BTreeMap::new(),
     }
     .file_name()
+}
+
+/// The agents' `ConfigMap`.
+pub(super) fn config_map(settings: &Settings, daemon_set_uid: &str, wiring: &Wiring) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(settings.name.clone()),
+            namespace: Some(settings.namespace.clone()),
+            labels: Some(names::labels(&settings.name, names::Component::NodeAgent)),
+            owner_references: Some(vec![OwnerReference {
+                api_version: DaemonSet::api_version(&()).into_owned(),
+                kind: DaemonSet::kind(&()).into_owned(),
+                name: settings.name.clone(),
+                uid: daemon_set_uid.to_owned(),
+                controller: Some(true),
+                block_owner_deletion: None,
+            }]),
+            ..ObjectMeta::default()
+        },
+        data: Some(wiring.data.clone()),
+        ..ConfigMap::default()
+    }
+}
+
+/// Says which directories others have.
+pub(super) fn taken_message(taken: &[(String, CacheKey)]) -> String {
+    let parts: Vec<String> = taken
+        .iter()
+        .map(|(directory, (namespace, name))| {
+            format!("{directory} (RegistryCache {namespace}/{name})")
+        })
+        .collect();
+    format!(
+        "The nodes are wired to another cache for {}: leave these upstreams out of the mirror.",
+        parts.join(", ")
+    )
 }
 
 #[cfg(test)]
