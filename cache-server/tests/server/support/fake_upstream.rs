@@ -43,6 +43,8 @@ pub enum Fault {
     Hang,
     /// No answer before the test lets one piece go.
     Late(Gate),
+    /// The same, and Range is ignored then.
+    LateNoRange(Gate),
     /// The right length, other content.
     WrongBytes,
     /// The connection ends after so many bytes.
@@ -65,6 +67,15 @@ pub enum Fault {
     Empty,
     /// That content instead, with more headers, as if it were right.
     Instead(Bytes, &'static [(&'static str, &'static str)]),
+}
+
+impl Fault {
+    fn ignores_range(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRange | Self::LateNoRange(_) | Self::NoLength | Self::Empty
+        )
+    }
 }
 
 /// Lets pieces of a body go.
@@ -385,7 +396,9 @@ async fn answer(state: &Arc<State>, request: Request<Incoming>) -> Response<Body
             return response;
         }
         Some(Fault::Hang) => std::future::pending().await,
-        Some(Fault::Late(gate)) => gate.0.acquire().await.unwrap().forget(),
+        Some(Fault::Late(gate) | Fault::LateNoRange(gate)) => {
+            gate.0.acquire().await.unwrap().forget();
+        }
         Some(Fault::Redirect(to)) => {
             let mut response = full(307, Bytes::new());
             response.headers_mut().insert(
@@ -466,7 +479,7 @@ fn respond(
     let range = request
         .headers()
         .get("range")
-        .filter(|_| !matches!(fault, Some(Fault::NoRange | Fault::NoLength | Fault::Empty)))
+        .filter(|_| !fault.as_ref().is_some_and(Fault::ignores_range))
         .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'))
         .map(|(first, last)| match first.parse::<usize>() {
             Ok(first) => {
