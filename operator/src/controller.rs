@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::api::ApiResource;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector;
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::memory::{self, Memory};
 use crate::report::chain;
-use crate::watches::{CacheRef, GuardedCache, Wake, scoped};
-use crate::{nodes, observe, publish, reconcile, retry};
+use crate::watches::{CacheRef, GuardedCache, Scope, Wake, scoped};
+use crate::{observe, publish, reconcile, retry};
 
 /// Longest reconcile. The API client retries by itself, for much longer than a cache should wait.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -37,13 +37,13 @@ pub enum Error {
     Timeout,
 }
 
-/// Keeps all caches in line until told to stop: those of one namespace, or of all. `store` gets the caches as they are known.
+/// Keeps all caches in line until told to stop: those of one namespace, or of all. `scopes` gets the caches as they are known.
 pub async fn run(
     context: Arc<Context>,
     namespace: Option<String>,
     memory: Memory,
     stop: CancellationToken,
-    store: mpsc::UnboundedSender<Store<GuardedCache>>,
+    scopes: mpsc::UnboundedSender<Scope>,
 ) {
     let client = &context.client;
     let apis = context.apis.clone();
@@ -52,6 +52,7 @@ pub async fn run(
     let mut feed = memory.feed(
         &ApiResource::erase::<RegistryCache>(&()),
         namespace.as_deref(),
+        None,
     );
     let events = watcher(
         scoped::<GuardedCache>(client, namespace.as_deref()),
@@ -74,12 +75,14 @@ pub async fn run(
         namespace,
         caches: caches.clone(),
         memory,
-        sender,
+        sender: sender.clone(),
     };
     // Nobody waits for it if the operator ends at once.
-    let _ = store.send(caches);
-    drop(store);
-    let nodes = nodes::run(context.clone(), wake.caches.clone(), wake.sender.clone());
+    let _ = scopes.send(Scope {
+        caches,
+        wake: sender,
+    });
+    drop(scopes);
     let controller = controller
         .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -104,7 +107,6 @@ pub async fn run(
     tokio::select! {
         () = controller => {}
         () = wake.run(apis) => {}
-        () = nodes => {}
     }
 }
 

@@ -23,6 +23,9 @@ use tokio::sync::Notify;
 use crate::render::names;
 use target::Target;
 
+/// What a watch selects by: it shows nothing of objects without it.
+pub type Label = Option<(&'static str, &'static str)>;
+
 /// Objects by kind, namespace and name. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Shared>);
@@ -36,8 +39,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Kind {
-    /// The namespaces whose objects are all known; `None`: every one.
-    known: HashSet<Option<String>>,
+    /// The namespaces whose objects are known, `None` being every one, and the label that those objects have; `None`: all objects are.
+    known: HashMap<Option<String>, Label>,
     namespaces: HashMap<String, Namespace>,
 }
 
@@ -58,12 +61,14 @@ struct Entry {
 }
 
 impl Memory {
-    /// Takes part in one watch: of a kind, in one namespace or in all. Dropping it forgets what the watch has shown.
-    pub fn feed(&self, resource: &ApiResource, namespace: Option<&str>) -> Feed {
+    /// Takes part in one watch: of a kind, in one namespace or in all, with a label or without. Dropping it forgets what the
+    /// watch has shown.
+    pub fn feed(&self, resource: &ApiResource, namespace: Option<&str>, label: Label) -> Feed {
         Feed {
             memory: self.clone(),
             kind: target::kind(&resource.api_version, &resource.plural),
             scope: namespace.map(str::to_owned),
+            label,
             listed: None,
         }
     }
@@ -95,12 +100,12 @@ impl Memory {
         visit(&mut kinds.unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn knows(&self, target: &Target<'_>) -> bool {
+    /// By which label the objects are known that are; `None`: none is.
+    fn known(&self, target: &Target<'_>) -> Option<Label> {
         self.read(|kinds| {
-            let known = kinds.get(&target.kind).map(|kind| &kind.known);
-            known.is_some_and(|known| {
-                known.contains(&None) || known.contains(&Some(target.namespace.to_owned()))
-            })
+            let known = &kinds.get(&target.kind)?.known;
+            let here = known.get(&Some(target.namespace.to_owned()));
+            here.or_else(|| known.get(&None)).copied()
         })
     }
 
@@ -114,7 +119,11 @@ impl Memory {
 
     /// A list, if all of it is known; `labels` must all be there.
     fn list(&self, target: &Target<'_>, labels: &[(String, String)]) -> Option<Full<Bytes>> {
-        if !self.knows(target) {
+        if let Some((key, value)) = self.known(target)?
+            && !labels
+                .iter()
+                .any(|one| (one.0.as_str(), one.1.as_str()) == (key, value))
+        {
             return None;
         }
         self.read(|kinds| {
@@ -244,6 +253,7 @@ pub struct Feed {
     memory: Memory,
     kind: String,
     scope: Option<String>,
+    label: Label,
     /// What the list that is under way has shown so far.
     listed: Option<HashSet<(String, String)>>,
 }
@@ -272,13 +282,13 @@ impl Feed {
             }
             Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
-                let scope = self.scope.clone();
+                let (scope, label) = (self.scope.clone(), self.label);
                 self.memory.write(|kinds| {
                     let kind = kinds.entry(self.kind.clone()).or_default();
                     kind.retain(scope.as_deref(), |namespace, name| {
                         listed.contains(&(namespace.to_owned(), name.to_owned()))
                     });
-                    kind.known.insert(scope);
+                    kind.known.insert(scope, label);
                 });
                 self.memory.0.listed.notify_waiters();
             }
@@ -382,7 +392,7 @@ mod tests {
     impl Watched {
         fn new() -> Self {
             let memory = Memory::default();
-            let feed = memory.feed(&ApiResource::erase::<ConfigMap>(&()), None);
+            let feed = memory.feed(&ApiResource::erase::<ConfigMap>(&()), None, None);
             Self { memory, feed }
         }
 
@@ -430,6 +440,25 @@ mod tests {
             (watched.listed("x"), watched.listed("y")),
             (Some(1), Some(0))
         );
+    }
+
+    #[test]
+    fn list_of_more_than_the_watch_selects_is_not_known() {
+        let memory = Memory::default();
+        let resource = ApiResource::erase::<ConfigMap>(&());
+        let mut feed = memory.feed(&resource, None, Some(names::MANAGED_BY));
+        feed.take(&Event::<ConfigMap>::Init, text);
+        feed.take(&Event::<ConfigMap>::InitDone, text);
+        let (ours, other) = (names::MANAGED_BY, ("app", "node-agent"));
+        let labels = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            let pairs = all.iter();
+            pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let known = |all: &[(&str, &str)]| memory.list(&target(""), &labels(all)).is_some();
+        assert!(known(&[ours]) && known(&[ours, other]));
+        assert!(!known(&[]) && !known(&[other]));
     }
 
     #[test]

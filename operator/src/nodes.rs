@@ -17,10 +17,10 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::FIELD_MANAGER;
@@ -31,7 +31,7 @@ use crate::context::Context;
 use crate::observe::CachePod;
 use crate::render::names::{self, Owner};
 use crate::report::chain;
-use crate::watches::{CacheRef, GuardedCache};
+use crate::watches::Scope;
 use count::{Answer, Answers, Trouble};
 use wiring::{CacheKey, Wiring, config_map, taken_message};
 
@@ -182,18 +182,16 @@ impl Nodes {
     }
 }
 
-/// Hands over and asks until dropped. Without agents it does nothing.
-pub async fn run(
-    context: Arc<Context>,
-    caches: Store<GuardedCache>,
-    wake: mpsc::UnboundedSender<CacheRef>,
-) {
+/// Hands over the files of all caches and asks the agents until dropped. Without agents it does nothing.
+pub async fn run(context: Arc<Context>, scopes: Vec<Scope>) {
     let Some(settings) = context.nodes.settings.clone() else {
         return std::future::pending().await;
     };
-    // What exists is not known before.
-    if caches.wait_until_ready().await.is_err() {
-        return std::future::pending().await;
+    // What exists is not known before, and what does not exist is taken from the nodes.
+    for scope in &scopes {
+        if scope.caches.wait_until_ready().await.is_err() {
+            return std::future::pending().await;
+        }
     }
     let mut round = Round {
         context: &context,
@@ -202,17 +200,21 @@ pub async fn run(
     };
     let mut since = Instant::now();
     loop {
-        let known: BTreeSet<CacheKey> = caches
-            .state()
+        let known: BTreeSet<CacheKey> = scopes
             .iter()
+            .flat_map(|scope| scope.caches.state())
             .map(|cache| (cache.namespace().unwrap_or_default(), cache.name_any()))
             .collect();
         let outcome = round.run(&known).await;
         let hurry = match outcome {
             Ok((seen, lagging)) => {
                 for (namespace, name) in context.nodes.take(seen) {
-                    // The receiver is gone only when the operator ends.
-                    let _ = wake.send(ObjectRef::new(&name).within(&namespace));
+                    let cache = ObjectRef::new(&name).within(&namespace);
+                    let mut knowing = scopes.iter();
+                    if let Some(scope) = knowing.find(|one| one.caches.get(&cache).is_some()) {
+                        // The receiver is gone only when the operator ends.
+                        let _ = scope.wake.send(cache);
+                    }
                 }
                 lagging
             }

@@ -25,7 +25,7 @@ use crate::nodes::{self, Nodes};
 use crate::optional_apis::{self, OptionalApis};
 use crate::report::chain;
 use crate::resolve::Settings;
-use crate::watches::GuardedCache;
+use crate::watches::{GuardedCache, Scope};
 use crate::{controller, policy_status};
 
 /// Why the operator does not run.
@@ -189,14 +189,14 @@ async fn lead(parts: Parts<'_>) {
     let context = Context::new(client.clone(), settings, access, metrics, receiver)
         .with_nodes(Nodes::new(nodes::Settings::new(&arguments.nodes)));
     let context = Arc::new(context);
-    let (store_sender, mut store_receiver) = mpsc::unbounded_channel();
+    let (scope_sender, mut scope_receiver) = mpsc::unbounded_channel::<Scope>();
     // One pair of controllers for each namespace: a store that several watches fill would lose the objects of all others each time that one of
     // the watches lists its own anew.
     let controllers = join_all(
         scopes(&arguments.watch_namespaces)
             .into_iter()
             .map(|namespace| {
-                let store_sender = store_sender.clone();
+                let scope_sender = scope_sender.clone();
                 let (context, stop) = (context.clone(), stop.clone());
                 let memory = memory.clone();
                 async move {
@@ -206,29 +206,31 @@ async fn lead(parts: Parts<'_>) {
                             namespace.clone(),
                             memory,
                             stop.clone(),
-                            store_sender
+                            scope_sender
                         ),
                         policy_status::run(context, namespace, stop),
                     );
                 }
             }),
     );
-    drop(store_sender);
-    let readiness = async {
+    drop(scope_sender);
+    let across = async {
         let mut all = Vec::new();
-        while let Some(store) = store_receiver.recv().await {
-            all.push(store);
+        while let Some(scope) = scope_receiver.recv().await {
+            all.push(scope);
         }
-        stores.send_replace(all.clone());
-        let synced = join_all(all.iter().map(Store::wait_until_ready)).await;
+        let caches: Vec<_> = all.iter().map(|scope| scope.caches.clone()).collect();
+        stores.send_replace(caches.clone());
+        let synced = join_all(caches.iter().map(Store::wait_until_ready)).await;
         if synced.iter().all(Result::is_ok) {
             ready.store(true, Ordering::Relaxed);
         }
-        // The controllers go on without this.
+        // The agents mount one object for the caches of all namespaces.
+        nodes::run(context.clone(), all).await;
     };
-    let work = async { tokio::join!(controllers, readiness) };
     tokio::select! {
-        _ = work => {}
+        _ = controllers => {}
+        () = across => {}
         () = optional_apis::follow(&client, apis) => {}
     }
 }

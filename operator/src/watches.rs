@@ -40,6 +40,13 @@ pub type CacheRef = ObjectRef<GuardedCache>;
 /// Objects in one answer of a list: what the parsed ones take at a time is more than what is kept of them.
 const PAGE: u32 = 100;
 
+/// The caches of one namespace, or of all, as they are known, and the way to wake one.
+#[derive(Clone)]
+pub struct Scope {
+    pub caches: Store<GuardedCache>,
+    pub wake: mpsc::UnboundedSender<CacheRef>,
+}
+
 /// The parts that all watches need.
 #[derive(Clone)]
 pub struct Wake {
@@ -57,9 +64,9 @@ impl Wake {
         let policies = self.clone();
         let secrets = self.clone();
         let children = core_children();
-        let mut policy_feed = self.feed(&ApiResource::erase::<CachePolicy>(&()));
-        let mut pod_feed = self.feed(&ApiResource::erase::<Pod>(&()));
-        let mut claim_feed = self.feed(&ApiResource::erase::<PersistentVolumeClaim>(&()));
+        let mut policy_feed = self.feed(&ApiResource::erase::<CachePolicy>(&()), None);
+        let mut pod_feed = self.feed(&ApiResource::erase::<Pod>(&()), OURS);
+        let mut claim_feed = self.feed(&ApiResource::erase::<PersistentVolumeClaim>(&()), OURS);
         tokio::join!(
             self.watch(
                 scoped::<GuardedPolicy>(&self.client, self.namespace.as_deref()),
@@ -107,8 +114,8 @@ impl Wake {
         );
     }
 
-    fn feed(&self, resource: &ApiResource) -> memory::Feed {
-        self.memory.feed(resource, self.namespace.as_deref())
+    fn feed(&self, resource: &ApiResource, label: memory::Label) -> memory::Feed {
+        self.memory.feed(resource, self.namespace.as_deref(), label)
     }
 
     /// Watches one kind of objects that caches are made of.
@@ -117,7 +124,7 @@ impl Wake {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
             None => Api::all_with(self.client.clone(), resource),
         };
-        let mut feed = self.feed(resource);
+        let mut feed = self.feed(resource, OURS);
         let feed = |event: &Event<DynamicObject>| feed.take(event, memory::text);
         self.watch(api, managed(), feed, version, belongs_to).await;
     }
@@ -204,6 +211,9 @@ where
         None => Api::all(client.clone()),
     }
 }
+
+/// What [`managed`] selects.
+const OURS: memory::Label = Some(names::MANAGED_BY);
 
 /// Only the operator's own objects.
 pub fn managed() -> watcher::Config {

@@ -26,6 +26,8 @@ pub struct OperatorOptions {
     /// In addition to those that every operator here gets.
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
+    /// Whether it works only while it holds the Lease. Without one, an operator that was killed is replaced at once.
+    pub elected: bool,
 }
 
 /// A running operator. Dropping it kills it.
@@ -67,6 +69,8 @@ impl Cluster {
             .args(["--health-listen", &health])
             // As in a cluster; the service account may not use the pods' proxy.
             .args(["--pod-access", "direct"])
+            .args(["--leader-election", &options.elected.to_string()])
+            .args(["--pod-namespace", NAMESPACE])
             .args(&options.arguments)
             .env("KUBECONFIG", &configuration)
             .envs(options.environment.iter().cloned());

@@ -68,7 +68,7 @@ where
             let answer = sent.await.map_err(Into::<BoxError>::into)?;
             let written = answer.status().is_success();
             match Target::parse(&path) {
-                Some(target) if written && memory.knows(&target) => {
+                Some(target) if written && memory.known(&target).is_some() => {
                     let (parts, body) = answer.into_parts();
                     let text = body.collect().await.map_err(Into::<BoxError>::into)?;
                     let text = text.to_bytes();
