@@ -243,11 +243,30 @@ impl Step<'_> {
         Api::namespaced_with(self.client.clone(), &self.owner.namespace, resource)
     }
 
+    /// The object as it is. Whether another has its name is found out before one is made.
+    async fn look(&self, manifest: &Manifest) -> Result<Option<DynamicObject>, kube::Error> {
+        let (kind, name) = (&manifest.resource.kind, &manifest.name);
+        if let Some(live) = self.live.get(kind, name) {
+            return Ok(Some(live.clone()));
+        }
+        if self.live.is_absent(kind, name) {
+            return Ok(None);
+        }
+        self.api(&manifest.resource).get_opt(name).await
+    }
+
     /// The object as it is afterwards.
     async fn ensure(&self, manifest: &Manifest) -> Result<DynamicObject, Error> {
         let kind = &manifest.resource.kind;
         let (namespace, name) = (&self.owner.namespace, &manifest.name);
-        let live = self.live.get(kind, name).cloned();
+        let failed = |source| Error::Write {
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            source: Box::new(source),
+        };
+        let live = self.look(manifest).await.map_err(failed)?;
+        let uid = live.as_ref().and_then(ResourceExt::uid);
         if let Some(live) = live {
             check_owner(self.owner, kind, &live)?;
             // What is on its way out can't be kept; it is made anew when it is gone.
@@ -261,13 +280,6 @@ impl Step<'_> {
         } else {
             tracing::info!(%namespace, %name, %kind, "creating {kind} {namespace}/{name}");
         }
-        let failed = |source| Error::Write {
-            kind: kind.clone(),
-            namespace: namespace.clone(),
-            name: name.clone(),
-            source: Box::new(source),
-        };
-        let uid = self.live.get(kind, name).and_then(ResourceExt::uid);
         match Box::pin(self.write(manifest, uid)).await {
             // What was seen is gone, or another has its name.
             Err(kube::Error::Api(status)) if status.code == 409 => {

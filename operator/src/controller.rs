@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::api::ApiResource;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector;
+use kube::runtime::reflector::{self, reflector};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -65,10 +65,8 @@ pub async fn run(
             feed.take(event, memory::text_if_readable);
         }
     });
-    let controller = Controller::for_stream(
-        reflector::reflector(writer, events).applied_objects(),
-        caches.clone(),
-    );
+    let controller =
+        Controller::for_stream(reflector(writer, events).applied_objects(), caches.clone());
     let seen = memory.clone();
     let wake = Wake {
         client: client.clone(),

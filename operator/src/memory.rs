@@ -2,7 +2,7 @@
 //!
 //! A read that takes any version (`resourceVersion=0`) of something that is watched is answered from here ([`layer`]); every other
 //! read, and one of an object that is not known, goes to the API server. What a write returns is noted before the writer sees
-//! it, so nobody reads back an older state than it wrote. Secrets are never kept.
+//! it, so nobody reads back an older state than it wrote. Of Secrets nothing but the metadata of our own is kept.
 
 pub mod layer;
 mod target;
@@ -39,6 +39,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Kind {
+    /// Only metadata is shown, and kept: reads of the rest go to the API server.
+    bare: bool,
     /// The namespaces whose objects are known, `None` being every one, and the label that those objects have; `None`: all objects are.
     known: HashMap<Option<String>, Label>,
     namespaces: HashMap<String, Namespace>,
@@ -69,6 +71,7 @@ impl Memory {
             kind: target::kind(&resource.api_version, &resource.plural),
             scope: namespace.map(str::to_owned),
             label,
+            bare: false,
             listed: None,
         }
     }
@@ -109,16 +112,22 @@ impl Memory {
         })
     }
 
-    /// The object, if it is known.
-    fn get(&self, target: &Target<'_>, name: &str) -> Option<Full<Bytes>> {
+    /// The object, if it is known; `bare`: its metadata will do.
+    fn get(&self, target: &Target<'_>, name: &str, bare: bool) -> Option<Full<Bytes>> {
         self.read(|kinds| {
-            let namespace = kinds.get(&target.kind)?.namespaces.get(target.namespace)?;
+            let kind = kinds.get(&target.kind).filter(|kind| bare || !kind.bare)?;
+            let namespace = kind.namespaces.get(target.namespace)?;
             Some(Full::new(namespace.objects.get(name)?.text.clone()))
         })
     }
 
-    /// A list, if all of it is known; `labels` must all be there.
-    fn list(&self, target: &Target<'_>, labels: &[(String, String)]) -> Option<Full<Bytes>> {
+    /// A list, if all of it is known; `labels` must all be there; `bare`: metadata will do.
+    fn list(
+        &self,
+        target: &Target<'_>,
+        labels: &[(String, String)],
+        bare: bool,
+    ) -> Option<Full<Bytes>> {
         if let Some((key, value)) = self.known(target)?
             && !labels
                 .iter()
@@ -128,7 +137,8 @@ impl Memory {
         }
         self.read(|kinds| {
             let mut text = br#"{"apiVersion":"v1","kind":"List","metadata":{},"items":["#.to_vec();
-            let namespace = kinds.get(&target.kind)?.namespaces.get(target.namespace);
+            let kind = kinds.get(&target.kind).filter(|kind| bare || !kind.bare)?;
+            let namespace = kind.namespaces.get(target.namespace);
             let selected = namespace
                 .into_iter()
                 .flat_map(|namespace| namespace.select(labels));
@@ -157,6 +167,11 @@ impl Memory {
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
+        if self.is_bare(target)
+            && let Some(object) = object.as_object_mut()
+        {
+            object.retain(|field, _| ["apiVersion", "kind", "metadata"].contains(&field.as_str()));
+        }
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
         let labels = object["metadata"]["labels"].as_object();
         let entry = Entry {
@@ -175,6 +190,10 @@ impl Memory {
                 kind.namespace(target.namespace).put(name, entry);
             }
         });
+    }
+
+    fn is_bare(&self, target: &Target<'_>) -> bool {
+        self.read(|kinds| kinds.get(&target.kind).is_some_and(|kind| kind.bare))
     }
 
     fn forget(&self, target: &Target<'_>, name: &str) {
@@ -254,11 +273,25 @@ pub struct Feed {
     kind: String,
     scope: Option<String>,
     label: Label,
+    bare: bool,
     /// What the list that is under way has shown so far.
     listed: Option<HashSet<(String, String)>>,
 }
 
 impl Feed {
+    /// Of a watch that shows metadata only.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    fn kind<'a>(&self, kinds: &'a mut HashMap<String, Kind>) -> &'a mut Kind {
+        let kind = kinds.entry(self.kind.clone()).or_default();
+        kind.bare = self.bare;
+        kind
+    }
+
     /// Takes in an event, before anybody is woken by it. `text` makes JSON of an object; `None`: it can't be kept.
     pub fn take<K: Resource>(&mut self, event: &Event<K>, text: impl Fn(&K) -> Option<Vec<u8>>) {
         match event {
@@ -268,8 +301,7 @@ impl Feed {
                 let (namespace, name) = key(object);
                 let uid = object.uid().unwrap_or_default();
                 self.memory.write(|kinds| {
-                    let kind = kinds.entry(self.kind.clone()).or_default();
-                    let namespace = kind.namespace(&namespace);
+                    let namespace = self.kind(kinds).namespace(&namespace);
                     // Another one may have taken the name.
                     if namespace
                         .objects
@@ -284,7 +316,7 @@ impl Feed {
                 let listed = self.listed.take().unwrap_or_default();
                 let (scope, label) = (self.scope.clone(), self.label);
                 self.memory.write(|kinds| {
-                    let kind = kinds.entry(self.kind.clone()).or_default();
+                    let kind = self.kind(kinds);
                     kind.retain(scope.as_deref(), |namespace, name| {
                         listed.contains(&(namespace.to_owned(), name.to_owned()))
                     });
@@ -301,8 +333,7 @@ impl Feed {
             listed.insert((namespace.clone(), name.clone()));
         }
         self.memory.write(|kinds| {
-            let kind = kinds.entry(self.kind.clone()).or_default();
-            let namespace = kind.namespace(&namespace);
+            let namespace = self.kind(kinds).namespace(&namespace);
             let Some(text) = text else {
                 namespace.remove(&name);
                 return;
@@ -411,7 +442,7 @@ mod tests {
         fn listed(&self, instance: &str) -> Option<usize> {
             let labels = [(names::INSTANCE.to_owned(), instance.to_owned())];
             let all = target("");
-            self.memory.list(&all, &labels)?;
+            self.memory.list(&all, &labels, false)?;
             self.memory.read(|kinds| {
                 let namespace = kinds.get(&all.kind)?.namespaces.get("team-a");
                 Some(namespace.map_or(0, |all| all.select(&labels).count()))
@@ -456,7 +487,7 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect()
         };
-        let known = |all: &[(&str, &str)]| memory.list(&target(""), &labels(all)).is_some();
+        let known = |all: &[(&str, &str)]| memory.list(&target(""), &labels(all), false).is_some();
         assert!(known(&[ours]) && known(&[ours, other]));
         assert!(!known(&[]) && !known(&[other]));
     }
@@ -515,6 +546,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_but_metadata_is_kept_where_nothing_else_is_watched() {
+        let memory = Memory::default();
+        let resource = ApiResource::erase::<ConfigMap>(&());
+        let mut feed = memory.feed(&resource, None, None).bare();
+        feed.take(&Event::<ConfigMap>::Init, text);
+        feed.take(&Event::<ConfigMap>::InitDone, text);
+        let mut written = object("a", 1, "x");
+        written.data = Some([("key".to_owned(), "secret".to_owned())].into());
+        memory.note(&target("a"), &serde_json::to_vec(&written).unwrap());
+        assert!(memory.get(&target("a"), "a", false).is_none());
+        assert!(memory.list(&target(""), &[], false).is_none());
+        assert!(memory.get(&target("a"), "a", true).is_some());
+        let kept = format!("{memory:?}");
+        assert!(
+            kept.contains("resourceVersion") && !kept.contains("secret"),
+            "{kept}"
+        );
+    }
+
+    #[test]
     fn watch_that_ends_leaves_nothing_behind() {
         let mut watched = Watched::new();
         watched.take(&Event::Init);
@@ -522,7 +573,7 @@ mod tests {
         watched.take(&Event::InitDone);
         let Watched { memory, feed } = watched;
         drop(feed);
-        assert!(memory.list(&target(""), &[]).is_none());
-        assert!(memory.get(&target("a"), "a").is_none());
+        assert!(memory.list(&target(""), &[], false).is_none());
+        assert!(memory.get(&target("a"), "a", false).is_none());
     }
 }

@@ -1,9 +1,10 @@
 //! Step 1: reads what the API server has. Decides nothing.
 
+mod children;
 mod claims;
 mod secrets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crds::cache_policy::CachePolicy;
@@ -75,27 +76,36 @@ pub enum FoundPolicy {
 
 /// Children as they are, by kind and name.
 #[derive(Debug, Clone, Default)]
-pub struct Live(BTreeMap<(String, String), DynamicObject>);
+pub struct Live {
+    objects: BTreeMap<(String, String), DynamicObject>,
+    absent: BTreeSet<(String, String)>,
+}
 
 impl Live {
     /// Collects children.
     pub fn new(objects: impl IntoIterator<Item = (ApiResource, DynamicObject)>) -> Self {
-        Self(
-            objects
+        Self {
+            objects: objects
                 .into_iter()
                 .map(|(resource, object)| ((resource.kind, object.name_any()), object))
                 .collect(),
-        )
+            absent: BTreeSet::new(),
+        }
     }
 
     /// One child.
     pub fn get(&self, kind: &str, name: &str) -> Option<&DynamicObject> {
-        self.0.get(&(kind.to_owned(), name.to_owned()))
+        self.objects.get(&(kind.to_owned(), name.to_owned()))
+    }
+
+    /// Whether it was looked for by its name and is not there. Of what is neither here nor absent, only the cache's own was looked for.
+    pub fn is_absent(&self, kind: &str, name: &str) -> bool {
+        self.absent.contains(&(kind.to_owned(), name.to_owned()))
     }
 
     /// All children with their kinds.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &DynamicObject)> {
-        self.0
+        self.objects
             .iter()
             .map(|((kind, _), object)| (kind.as_str(), object))
     }
@@ -197,11 +207,10 @@ pub async fn observe(
     let Some(cache) = found.filter(|cache| cache.metadata.deletion_timestamp.is_none()) else {
         return Ok(None);
     };
-    let (policies, secrets, children, mirrors, pods, claims) = tokio::try_join!(
+    let (policies, secrets, live, pods, claims) = tokio::try_join!(
         policies(client, namespace, &cache),
         secrets::secrets(client, namespace, &cache),
-        children(client, namespace, &cache, &apis),
-        mirrors(client, namespace, name),
+        children::children(client, namespace, &cache, &apis),
         pods(client, namespace, name),
         claims::claims(client, namespace, name),
     )?;
@@ -215,8 +224,7 @@ pub async fn observe(
         policies,
         secrets: secrets.keys,
         secret_values: secrets.values,
-        // What was read by name is newer than what was listed, so it comes last.
-        live: Live::new(mirrors.into_iter().chain(children)),
+        live,
         pods,
         claims,
         apis,
@@ -247,87 +255,12 @@ async fn policies(
     Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
-/// Reads each child that the cache may have by its name: what is not ours, and so not watched, is found too.
-async fn children(
-    client: &Client,
-    namespace: &str,
-    cache: &RegistryCache,
-    apis: &OptionalApis,
-) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
-    let name = cache.name_any();
-    let [
-        config_map,
-        service,
-        stateful_set,
-        service_account,
-        budget,
-        network_policy,
-        ingress,
-    ] = core_children();
-    let optional = apis.resources().map(|kind| (kind, name.clone()));
-    let mirrors = cache.spec.mirrors.iter().map(|mirror| {
-        let target = names::mirror_target(&name, mirror);
-        (mirror_resource(target.kind), target.name)
-    });
-    let children = [
-        (config_map.clone(), names::config_map(&name)),
-        (config_map.clone(), names::authorities(&name)),
-        (service.clone(), name.clone()),
-        (service, names::pods_service(&name)),
-        (stateful_set, name.clone()),
-        (service_account, name.clone()),
-        (budget, name.clone()),
-        (network_policy, name.clone()),
-        (ingress, name.clone()),
-    ];
-    let reads =
-        children
-            .into_iter()
-            .chain(mirrors)
-            .chain(optional)
-            .map(|(resource, name)| async move {
-                let api: Api<DynamicObject> =
-                    Api::namespaced_with(client.clone(), namespace, &resource);
-                let found = get(&api, &name)
-                    .await
-                    .map_err(failed(|| format!("{} {namespace}/{name}", resource.kind)))?;
-                Ok(found.map(|object| (resource, object)))
-            });
-    Ok(try_join_all(reads).await?.into_iter().flatten().collect())
-}
-
 /// The kind of object that holds a mirror configuration.
 pub fn mirror_resource(kind: MirrorTargetKind) -> ApiResource {
     match kind {
         MirrorTargetKind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
         MirrorTargetKind::Secret => ApiResource::erase::<Secret>(&()),
     }
-}
-
-/// Lists the mirror configurations that exist, for those that are no longer declared. What is in them does not matter.
-async fn mirrors(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Vec<(ApiResource, DynamicObject)>, Error> {
-    let selector = &names::mirror_selector(name);
-    let lists = [MirrorTargetKind::ConfigMap, MirrorTargetKind::Secret].map(|kind| async move {
-        let resource = mirror_resource(kind);
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let list = api
-            .list_metadata(&cached(selector))
-            .await
-            .map_err(failed(|| {
-                format!("the mirrors of RegistryCache {namespace}/{name}")
-            }))?;
-        let objects = list.items.into_iter().map(|found| {
-            let mut object = DynamicObject::new(&found.name_any(), &resource);
-            object.metadata = found.metadata;
-            (resource.clone(), object)
-        });
-        Ok(objects.collect::<Vec<_>>())
-    });
-    Ok(try_join_all(lists).await?.into_iter().flatten().collect())
 }
 
 async fn pods(client: &Client, namespace: &str, name: &str) -> Result<Vec<CachePod>, Error> {

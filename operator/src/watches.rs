@@ -1,5 +1,5 @@
 //! What else wakes a cache: its children and their pods and claims, the policies and Secrets it depends on, and kinds of others,
-//! which may be installed later. But for Secrets, what the watches show is kept in [`crate::memory`].
+//! which may be installed later. What the watches show is kept in [`crate::memory`]; of Secrets, the metadata of our own.
 //!
 //! These watches run beside the controller's own, so that a failure of one, such as a kind that is uninstalled, does not slow down the others.
 
@@ -67,6 +67,8 @@ impl Wake {
         let mut policy_feed = self.feed(&ApiResource::erase::<CachePolicy>(&()), None);
         let mut pod_feed = self.feed(&ApiResource::erase::<Pod>(&()), OURS);
         let mut claim_feed = self.feed(&ApiResource::erase::<PersistentVolumeClaim>(&()), OURS);
+        let secret = ApiResource::erase::<Secret>(&());
+        let mut secret_feed = self.feed(&secret, OURS).bare();
         tokio::join!(
             self.watch(
                 scoped::<GuardedPolicy>(&self.client, self.namespace.as_deref()),
@@ -81,16 +83,22 @@ impl Wake {
             self.watch(
                 scoped::<PartialObjectMeta<Secret>>(&self.client, self.namespace.as_deref()),
                 watcher::Config::default(),
-                |_| {},
+                |event| {
+                    secret_feed.take(event, |secret| {
+                        ours(secret).then(|| memory::text(secret))?
+                    });
+                },
                 version,
                 |secret| {
                     let named = secrets.caches_that(secret, |cache, name| {
                         secret_names(cache).any(|one| one == name)
                     });
                     // Those that hold mirror configurations are the operator's own.
-                    let ours = secret.labels().get(names::MANAGED_BY.0).map(String::as_str)
-                        == Some(names::MANAGED_BY.1);
-                    let owned = if ours { belongs_to(secret) } else { Vec::new() };
+                    let owned = if ours(secret) {
+                        belongs_to(secret)
+                    } else {
+                        Vec::new()
+                    };
                     named.into_iter().chain(owned).collect()
                 },
             ),
@@ -218,6 +226,12 @@ const OURS: memory::Label = Some(names::MANAGED_BY);
 /// Only the operator's own objects.
 pub fn managed() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY.0, names::MANAGED_BY.1))
+}
+
+/// Whether [`managed`] selects it.
+fn ours<K: Resource>(object: &K) -> bool {
+    let value = object.labels().get(names::MANAGED_BY.0);
+    value.is_some_and(|value| value == names::MANAGED_BY.1)
 }
 
 /// The cache of an object, by owner or by label: either may have been changed by hand.

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+use http::header::ACCEPT;
 use http::{Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -55,7 +56,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if request.method() == Method::GET {
-            if let Some(answer) = remembered(&self.memory, request.uri()) {
+            if let Some(answer) = remembered(&self.memory, &request) {
                 return Box::pin(async { Ok(answer) });
             }
             let sent = self.inner.call(in_latest_version(request));
@@ -90,15 +91,20 @@ where
     answer.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
-fn remembered(memory: &Memory, uri: &Uri) -> Option<Answer> {
+fn remembered(memory: &Memory, request: &Request<Body>) -> Option<Answer> {
+    let uri = request.uri();
     let query = Query::parse(uri.query()?)?;
     let target = Target::parse(uri.path()).filter(|target| target.subresource.is_none())?;
     if !query.any_version {
         return None;
     }
+    let accepted = request.headers().get(ACCEPT);
+    let bare = accepted
+        .and_then(|types| types.to_str().ok())
+        .is_some_and(|types| types.contains("as=PartialObjectMetadata"));
     let body = match target.name {
-        Some(name) => memory.get(&target, name)?,
-        None => memory.list(&target, &query.labels)?,
+        Some(name) => memory.get(&target, name, bare)?,
+        None => memory.list(&target, &query.labels, bare)?,
     };
     let body = body.map_err(|never| match never {});
     Some(Response::new(body.boxed_unsync()))
