@@ -98,6 +98,11 @@ impl Gate {
             .with(|traffic| traffic.shut_at = Some((write, moment)));
     }
 
+    /// Shuts the gate now.
+    pub fn shut(&self) {
+        self.shared.open.send_replace(false);
+    }
+
     /// Whether it is.
     pub fn is_shut(&self) -> bool {
         !*self.shared.open.borrow()

@@ -3,8 +3,10 @@
 mod away;
 mod conflict;
 mod deleted;
+mod elected;
 mod golden;
 mod killed;
+mod lifecycle;
 mod malformed;
 mod many;
 mod ready;
@@ -17,6 +19,14 @@ fn main() -> ExitCode {
         many::many_caches_at_rest_cost_no_write_and_hardly_a_read,
         killed::killed_at_every_write_of_a_new_cache,
         killed::killed_at_every_write_of_an_edit,
+        elected::operator_that_dies_is_followed_by_the_one_that_waits,
+        elected::operator_that_loses_its_lease_ends_and_another_goes_on,
+        elected::operator_that_can_not_renew_its_lease_ends,
+        lifecycle::volumes_grow_and_no_pod_restarts,
+        lifecycle::killed_at_every_write_of_a_growth,
+        lifecycle::class_that_does_not_let_volumes_grow_is_named,
+        lifecycle::suspended_cache_is_left_alone_and_a_request_is_answered,
+        lifecycle::what_is_no_longer_declared_is_removed,
         away::api_server_that_restarts_at_any_write_is_only_waited_for,
         deleted::children_deleted_at_random_come_back,
         conflict::writer_that_disagrees_is_outlasted,
