@@ -42,6 +42,9 @@ enum Arguments {
         /// Writes the result to docs/benchmarks.md.
         #[arg(long)]
         write: bool,
+        /// Measures the operator with a thousand caches instead; needs root.
+        #[arg(long)]
+        operator: bool,
     },
 }
 
@@ -51,6 +54,6 @@ fn main() -> Result<()> {
         Arguments::Check => check::run(),
         Arguments::Test { without_node, long } => levels::run(without_node, long),
         Arguments::Demo { keep } => levels::demo(keep),
-        Arguments::Bench { write } => levels::bench(write),
+        Arguments::Bench { write, operator } => levels::bench(write, operator),
     }
 }
