@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use bench::section;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use content::Content;
@@ -37,7 +38,8 @@ fn main() -> Result<()> {
     println!("{}", report.table());
     println!("took {:.0} s", begun.elapsed().as_secs_f64());
     if let Some(path) = write {
-        std::fs::write(&path, report.page())
+        let page = report.page() + &section::operator_part(&path);
+        std::fs::write(&path, page)
             .with_context(|| format!("failed to write {}", path.display()))?;
     }
     Ok(())

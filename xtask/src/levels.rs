@@ -101,16 +101,21 @@ pub(crate) fn demo(arguments: DemoArguments) -> Result<()> {
 }
 
 /// `cargo xtask bench`.
-pub(crate) fn bench(write: bool) -> Result<()> {
-    let build = ["build", "--quiet", "--release"];
+pub(crate) fn bench(write: bool, operator: bool) -> Result<()> {
+    let (profile, program, binary) = if operator {
+        (IMAGE_PROFILE, "operator", "operator-bench")
+    } else {
+        ("release", "cache-server", "bench")
+    };
+    let build = ["build", "--quiet", "--profile", profile];
     command::run(cargo(build.into_iter().chain([
         "--package",
-        "cache-server",
+        program,
         "--package",
         "bench",
     ])))?;
-    let mut command = cargo(["run", "--quiet", "--release"]);
-    command.args(["--package", "bench", "--"]);
+    let mut command = cargo(["run", "--quiet", "--profile", profile]);
+    command.args(["--package", "bench", "--bin", binary, "--"]);
     if write {
         command
             .arg("--write")

@@ -51,6 +51,9 @@ enum Arguments {
         /// Writes the result to docs/benchmarks.md.
         #[arg(long)]
         write: bool,
+        /// Measures the operator with a thousand caches instead; needs root.
+        #[arg(long)]
+        operator: bool,
     },
 }
 
@@ -103,6 +106,6 @@ fn main() -> Result<()> {
             &arguments.architectures,
             &arguments.profile,
         ),
-        Arguments::Bench { write } => levels::bench(write),
+        Arguments::Bench { write, operator } => levels::bench(write, operator),
     }
 }

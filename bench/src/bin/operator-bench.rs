@@ -1,0 +1,199 @@
+//! What a thousand caches cost the operator: from nothing to all children, at rest, and after a restart. The control plane is
+//! real, pods are made up, and everything shares the cores of this machine.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bench::section;
+use e2e::cluster::{Cluster, Crowd, Operator};
+use e2e::namespaces::{self, Side};
+use e2e::programs::Build;
+use e2e::{Progress, runner, wait};
+
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// How long nothing happens while reads and writes are counted.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// The inner process's result in the state directory.
+const RESULT: &str = "table";
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (mut write, mut count, mut build) = (None, 1_000, Build::Optimised);
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, path] if flag == "--write" => write = Some(PathBuf::from(path)),
+            [flag, number] if flag == "--caches" => {
+                count = number
+                    .parse()
+                    .context("failed to read the number of caches")?;
+            }
+            [flag, name] if flag == "--build" && name == "quick" => build = Build::Quick,
+            _ => bail!("usage: operator-bench [--caches NUMBER] [--build quick] [--write FILE]"),
+        }
+    }
+    let progress: Progress<'_> = &|line| eprintln!("bench: {line}");
+    match namespaces::side()? {
+        Side::Outer => {
+            Cluster::prepare_with(build, progress)?;
+            let ended = namespaces::run_inside(Some(RESULT))?;
+            let code = ended.exit_code();
+            let table = ended.kept.context("the measure ended early")?;
+            let table = String::from_utf8(table).context("the table is not UTF-8")?;
+            println!("{table}");
+            if let Some(path) = write {
+                section::replace_operator_part(&path, &table)?;
+            }
+            Ok(code)
+        }
+        Side::Inner(state) => {
+            runner::install_crypto();
+            let table = measure(build, &state, count, progress)?;
+            std::fs::write(state.join(RESULT), table).context("failed to write the table")?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Result<String> {
+    let mut cluster = Cluster::start_with(build, state, progress)?;
+    progress("creating the caches");
+    let crowd = Crowd::create(&cluster, count)?;
+    let mut rows = Vec::new();
+
+    progress("starting the operator");
+    let start = Instant::now();
+    let operator = cluster.start_operator()?;
+    crowd.wait_until_applied(&cluster, LIMIT)?;
+    let applied = start.elapsed();
+    progress(&format!(
+        "all children after {:.1} s",
+        applied.as_secs_f64()
+    ));
+    rows.push(row(
+        &format!("{count} new caches: all children applied, s"),
+        applied.as_secs_f64(),
+        1,
+        Some((60.0, "60 s")),
+    ));
+    crowd.wait_until_ready(&cluster, LIMIT)?;
+    rows.push(row(
+        "all of them ready (pods are made up), s",
+        start.elapsed().as_secs_f64(),
+        1,
+        None,
+    ));
+    rows.push(row(
+        "operator's CPU until then, s",
+        operator.processor_time()?.as_secs_f64(),
+        1,
+        None,
+    ));
+    let writes_of_each = operator.writes()? / f64::from(count);
+    rows.push(row("writes for each cache", writes_of_each, 1, None));
+    rows.push(row(
+        "reads for each cache",
+        operator.reads()? / f64::from(count),
+        1,
+        None,
+    ));
+    rows.push(memory(
+        "most memory until then, MiB",
+        operator.peak_memory()?,
+    ));
+    progress(&format!("ready; {:.1} writes for each", writes_of_each));
+
+    settle(&operator, &cluster, &crowd)?;
+    let (reads, writes, looked) = (
+        operator.reads()?,
+        operator.writes()?,
+        operator.reconciles()?,
+    );
+    crowd.wake(&cluster, usize::MAX)?;
+    wait_for_reconciles(&operator, looked, f64::from(count))?;
+    // Not to wait for something: what is measured is that nothing happens.
+    std::thread::sleep(QUIET);
+    rows.push(row(
+        "at rest, every cache looked at again: writes",
+        operator.writes()? - writes,
+        0,
+        Some((0.0, "0")),
+    ));
+    rows.push(row(
+        &format!(
+            "at rest, every cache looked at again, and {} s more: reads",
+            QUIET.as_secs()
+        ),
+        operator.reads()? - reads,
+        0,
+        None,
+    ));
+    rows.push(memory("memory at rest, MiB", operator.resident_memory()?));
+    operator.terminate()?;
+
+    progress("starting the operator again");
+    let start = Instant::now();
+    let operator = cluster.start_operator()?;
+    wait_for_reconciles(&operator, 0.0, f64::from(count))?;
+    rows.push(row(
+        "after a restart: all caches looked at, s",
+        start.elapsed().as_secs_f64(),
+        1,
+        None,
+    ));
+    rows.push(row(
+        "after a restart: writes",
+        operator.writes()?,
+        0,
+        Some((0.0, "0")),
+    ));
+    rows.push(row("after a restart: reads", operator.reads()?, 0, None));
+    rows.push(memory(
+        "after a restart: most memory, MiB",
+        operator.peak_memory()?,
+    ));
+    operator.terminate()?;
+    Ok(format!(
+        "| what | value | bar |\n|---|---|---|\n{}",
+        rows.concat()
+    ))
+}
+
+/// Returns when waking every cache leads to no write.
+fn settle(operator: &Operator, cluster: &Cluster, crowd: &Crowd) -> Result<()> {
+    let mut round = 0;
+    wait::until("a round without a write", LIMIT, || {
+        round += 1;
+        let (writes, reconciles) = (operator.writes()?, operator.reconciles()?);
+        crowd.wake(cluster, round)?;
+        wait_for_reconciles(operator, reconciles, f64::from(crowd.count()))?;
+        let writes = operator.writes()? - writes;
+        ensure!(writes == 0.0, "{writes} writes");
+        Ok(())
+    })
+}
+
+fn wait_for_reconciles(operator: &Operator, before: f64, count: f64) -> Result<()> {
+    wait::until("all caches to be looked at", LIMIT, || {
+        let looked = operator.reconciles()? - before;
+        ensure!(looked >= count, "{looked} of {count}");
+        Ok(())
+    })
+}
+
+fn row(what: &str, value: f64, digits: usize, bar: Option<(f64, &str)>) -> String {
+    let bar = bar.map_or_else(String::new, |(bound, name)| {
+        let word = if value <= bound { "met" } else { "**missed**" };
+        format!("≤ {name}: {word}")
+    });
+    format!("| {what} | {value:.digits$} | {bar} |\n")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "kibibytes are exact enough")]
+fn memory(what: &str, bytes: u64) -> String {
+    let mebibytes = (bytes / 1024) as f64 / 1024.0;
+    row(what, mebibytes, 1, Some((150.0, "150 MiB")))
+}

@@ -1,0 +1,3 @@
+//! What both benchmarks share: their page.
+
+pub mod section;
