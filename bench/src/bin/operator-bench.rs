@@ -104,7 +104,7 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
         "most memory until then, MiB",
         operator.peak_memory()?,
     ));
-    progress(&format!("ready; {:.1} writes for each", writes_of_each));
+    progress(&format!("ready; {writes_of_each:.1} writes for each"));
 
     settle(&operator, &cluster, &crowd)?;
     let (reads, writes, looked) = (
