@@ -149,15 +149,15 @@ impl Node {
         command::output(helm.args(arguments))
     }
 
-    /// Writes `certs.d/HOST/hosts.toml` in one step, so that no pull reads half of it.
-    pub fn write_hosts(&self, host: &str, text: &str) -> Result<()> {
+    /// Writes `certs.d/HOST/FILE` in one step, so that no pull reads half of it.
+    pub fn write_hosts(&self, host: &str, file: &str, text: &str) -> Result<()> {
         let directory = self.hosts_directory().join(host);
         fs::create_dir_all(&directory)
             .with_context(|| format!("failed to create {}", directory.display()))?;
-        let temporary = directory.join(".hosts.toml");
+        let temporary = directory.join(format!(".{file}"));
         fs::write(&temporary, text)
             .with_context(|| format!("failed to write {}", temporary.display()))?;
-        fs::rename(&temporary, directory.join("hosts.toml"))
+        fs::rename(&temporary, directory.join(file))
             .with_context(|| format!("failed to rename {}", temporary.display()))
     }
 

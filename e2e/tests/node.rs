@@ -5,8 +5,8 @@ mod cases;
 use std::process::ExitCode;
 
 use cases::{
-    admit, chart, image, mirrors, missing, monitoring, nodes, outside, plain, policy, pull, remove,
-    repair,
+    admit, chart, door, image, mirrors, missing, monitoring, nodes, outside, plain, policy, pull,
+    remove, repair,
 };
 
 fn main() -> ExitCode {
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         repair::deleted_children_come_back,
         repair::edited_children_are_repaired,
         repair::malformed_object_neither_ends_the_operator_nor_stops_the_others,
+        door::a_new_authority_takes_over_without_a_failed_pull_or_a_restart,
         missing::missing_policy_and_secret_are_named_and_heal,
         missing::broken_policy_leaves_the_last_good_one_in_force,
         missing::foreign_object_is_not_overwritten,

@@ -30,6 +30,7 @@ fn run_command(state: &Path, progress: Progress<'_>) -> Result<ExitCode> {
     let world = World::start(state, progress)?;
     world.node.write_hosts(
         "docker.io",
+        "hosts.toml",
         &format!("server = \"{}\"\n", world.upstream.url()),
     )?;
     let mut arguments = std::env::args_os().skip(1);

@@ -157,16 +157,25 @@ impl Cache {
 
     /// Copies the rendered mirror configuration, byte for byte, to where containerd reads it: what a node agent will do.
     pub fn wire(&self, node: &Node, mirror: &str) -> Result<Vec<String>> {
+        self.wire_with(node, mirror, "")
+    }
+
+    /// Likewise, with more at the end of each `hosts.toml`. Authorities come before the file that names them.
+    pub fn wire_with(&self, node: &Node, mirror: &str, more: &str) -> Result<Vec<String>> {
         let object = self.json(node, "configmap", &format!("{}-mirror-{mirror}", self.name))?;
         let data = object["data"]
             .as_object()
             .context("the mirror's ConfigMap has no data")?;
         let mut hosts = Vec::new();
-        for (key, text) in data {
+        for (key, text) in data.iter().filter(|(key, _)| *key != "ca.crt") {
             let directory = key
                 .strip_suffix(".hosts.toml")
                 .with_context(|| format!("the key {key} has another form"))?;
-            node.write_hosts(directory, text.as_str().context("the value is no text")?)?;
+            if let Some(authorities) = data.get("ca.crt").and_then(Value::as_str) {
+                node.write_hosts(directory, "ca.crt", authorities)?;
+            }
+            let text = text.as_str().context("the value is no text")?;
+            node.write_hosts(directory, "hosts.toml", &format!("{text}{more}"))?;
             hosts.push(directory.to_owned());
         }
         Ok(hosts)

@@ -99,8 +99,12 @@ fn wired(world: &mut World) -> Result<(Cache, Vec<PathBuf>)> {
         for entry in fs::read_dir(&certs).context("failed to list the node's mirrors")? {
             fs::remove_dir_all(entry?.path()).context("failed to remove a mirror")?;
         }
-        world.node.write_hosts("docker.io", &theirs(world))?;
-        fs::write(certs.join("docker.io/client.key"), "theirs").context("failed to write a key")?;
+        world
+            .node
+            .write_hosts("docker.io", "hosts.toml", &theirs(world))?;
+        world
+            .node
+            .write_hosts("docker.io", "client.key", "theirs")?;
         install(&world.node)?;
     }
     let (cache, _) = &ready;

@@ -147,7 +147,7 @@ fn pull_from_upstream(world: &World) -> Result<()> {
     let url = world.upstream.url();
     world
         .node
-        .write_hosts("docker.io", &format!("server = \"{url}\"\n"))
+        .write_hosts("docker.io", "hosts.toml", &format!("server = \"{url}\"\n"))
 }
 
 fn run_pod(world: &mut World, name: &str, image: &str) -> Result<()> {
