@@ -154,7 +154,7 @@ pub(crate) fn edit_by_hand_is_taken_back(fleet: &mut Fleet) -> Result<()> {
     let cache = fleet.ready()?;
     let members = cache.members(&fleet.world.node)?;
     let declared = cache.policy(&fleet.world.node)?;
-    let patch = r#"[{"op":"replace","path":"/spec/rules/1/action","value":"Deny"}]"#;
+    let patch = r#"[{"op":"remove","path":"/spec/rules/1/retention"},{"op":"replace","path":"/spec/rules/1/action","value":"Deny"}]"#;
     let by_hand = [
         "patch",
         "cachepolicy",
