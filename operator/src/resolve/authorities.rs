@@ -1,8 +1,8 @@
 //! Which authorities clients trust, and which the servers may count on, while authorities change. Pure.
 //!
 //! A new authority is trusted at once and counted on after a delay, in which nodes get it. One that is gone is trusted for
-//! two delays more: until the servers have left it, and a while. So at no moment a server shows a certificate that a node,
-//! which is no further behind than the delay, would refuse.
+//! that delay and another one more, of [`SYNC`] at least: until the servers have left it, and a while. So at no moment a server
+//! shows a certificate that a node, which is no further behind than the delay, would refuse.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use crate::render::names::{self, Owner};
 
 /// Authorities of one cache; more would be somebody's whole trust store.
 const MAXIMUM: usize = 32;
+/// Seconds in which the kubelet surely brings a new certificate into pods: its sync of a minute, after its memory of the Secret of
+/// another one, and some more.
+const SYNC: i64 = 180;
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
@@ -91,6 +94,7 @@ pub(super) fn authorities(
     if declared_certificates.len() > MAXIMUM {
         return Err(format!("it holds more than {MAXIMUM} certificates"));
     }
+    let farewell = delay + delay.max(SYNC);
     // Nobody trusted another one before.
     let first = if past.0.is_empty() && !served { 0 } else { now };
     let mut all: Vec<(String, String, Stay)> = Vec::new();
@@ -107,7 +111,7 @@ pub(super) fn authorities(
     for (fingerprint, (certificate, stay)) in &past.0 {
         let went = stay.went.unwrap_or(now);
         let is_declared = all.iter().any(|(other, ..)| other == fingerprint);
-        if !is_declared && now - went < 2 * delay {
+        if !is_declared && now - went < farewell {
             let stay = Stay {
                 went: Some(went),
                 ..*stay
@@ -123,7 +127,7 @@ pub(super) fn authorities(
         let known = (!is_known(stay)).then_some(stay.came + delay);
         known
             .into_iter()
-            .chain(stay.went.map(|went| went + 2 * delay))
+            .chain(stay.went.map(|went| went + farewell))
     });
     let next = changes.min().map(|at| u64::try_from(at - now).unwrap_or(0));
     let text = |wanted: &dyn Fn(&Stay) -> bool| -> String {
@@ -191,7 +195,11 @@ mod tests {
 
     /// What is told, and what will be remembered of it.
     fn tell(declared: &[&str], past: &Past, now: i64) -> (Authorities, Past) {
-        let told = authorities(&pems(declared), past, true, now, DELAY)
+        tell_after(DELAY, declared, past, now)
+    }
+
+    fn tell_after(delay: i64, declared: &[&str], past: &Past, now: i64) -> (Authorities, Past) {
+        let told = authorities(&pems(declared), past, true, now, delay)
             .unwrap()
             .unwrap();
         let past = Past::new(&told.trusted, &serde_json::from_str(&told.history).unwrap());
@@ -236,6 +244,19 @@ mod tests {
          600 trusted: new old; known: new old
         1200 trusted: new; known: new
         ");
+    }
+
+    #[test]
+    fn a_short_delay_does_not_outrun_the_kubelet() {
+        let start = 1_000_000;
+        let (mut told, mut past) = tell_after(10, &["new"], &first("old"), start);
+        let mut now = start;
+        while let Some(wait) = told.next {
+            assert!(told.trusted.contains(&pem("old")));
+            now += i64::try_from(wait.as_secs()).unwrap();
+            (told, past) = tell_after(10, &["new"], &past, now);
+        }
+        assert_eq!((now - start, told.trusted), (10 + SYNC, pem("new")));
     }
 
     #[test]
