@@ -210,8 +210,24 @@ async fn nodes_get_a_new_authority_before_the_servers_count_on_it() {
     test.reconcile().await.unwrap();
     assert!(test.take_writes().is_empty());
 
-    // The time is over.
+    // Nodes had their time, and the kubelet has its own.
     delay("0s");
+    test.reconcile().await.unwrap();
+    assert_eq!(told(), "nodes old+new, servers old+new");
+    test.server.with(|cluster| {
+        let path = "/api/v1/namespaces/team-a/configmaps/cache-ca";
+        let annotations = &mut cluster.objects.get_mut(path).unwrap()["metadata"]["annotations"];
+        let history = annotations["larder.dev/authority-history"]
+            .as_str()
+            .unwrap();
+        let mut history: Value = serde_json::from_str(history).unwrap();
+        for stay in history.as_object_mut().unwrap().values_mut() {
+            if let Some(went) = stay["went"].as_i64() {
+                stay["went"] = json!(went - 180);
+            }
+        }
+        annotations["larder.dev/authority-history"] = json!(history.to_string());
+    });
     test.reconcile().await.unwrap();
     assert_eq!(told(), "nodes new, servers new");
 }
