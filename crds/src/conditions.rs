@@ -16,6 +16,8 @@ pub const RISKY: &str = "Risky";
 pub const STORAGE_READY: &str = "StorageReady";
 /// Present, and `True`, only while `suspend` is.
 pub const SUSPENDED: &str = "Suspended";
+/// Present only for a cache with `exposure.gateway`: `True` when the Gateways that it names accept its route.
+pub const EXPOSURE_READY: &str = "ExposureReady";
 /// `True` when every mirror configuration is rendered as declared.
 pub const MIRRORS_READY: &str = "MirrorsReady";
 /// Present, and `True`, only while the policy denies what nodes may get from the upstream.
@@ -84,6 +86,8 @@ pub enum Reason {
     FallbackForbidden,
     /// Some nodes don't pull through the cache.
     NotWired,
+    /// A Gateway does not take the route.
+    NotAccepted,
 }
 
 impl Reason {
@@ -114,6 +118,7 @@ impl Reason {
             Self::FallbackAllowed => "FallbackAllowed",
             Self::FallbackForbidden => "FallbackForbidden",
             Self::NotWired => "NotWired",
+            Self::NotAccepted => "NotAccepted",
         }
     }
 }

@@ -29,7 +29,7 @@ pub use access::{
     AccessSpec, AnonymousAccessSpec, BasicAccessSpec, ClientCertificateAccessSpec, TokenAccessSpec,
 };
 pub use capacity::CapacitySpec;
-pub use exposure::{ExposureSpec, IngressSpec};
+pub use exposure::{ExposureSpec, GatewayRef, GatewaySpec, IngressSpec};
 pub use identity::{IdentityProvider, IdentitySpec};
 pub use mirror::{
     Capability, Fallback, MirrorSpec, MirrorTargetKind, MirrorTargetSpec, RuntimeSpec, RuntimeType,

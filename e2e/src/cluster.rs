@@ -39,7 +39,21 @@ const NODE: &str = "fake0";
 /// Controllers that would see that there is no kubelet, and no volume behind a claim.
 const CONTROLLERS: &str = "*,-node-lifecycle-controller,-taint-eviction-controller,-persistentvolume-binder-controller,-persistentvolume-expander-controller";
 
-const TOOLS: &[&str] = &["etcd", "helm", "kubernetes"];
+const TOOLS: &[&str] = &["definitions", "etcd", "helm", "kubernetes"];
+
+/// The definitions of kinds that the operator uses where they exist: whose they are, and their files.
+const OPTIONAL_DEFINITIONS: [(&str, &str); 4] = [
+    (
+        "prometheus-operator",
+        "monitoring.coreos.com_servicemonitors.yaml",
+    ),
+    (
+        "prometheus-operator",
+        "monitoring.coreos.com_prometheusrules.yaml",
+    ),
+    ("cert-manager", "cert-manager.io_certificates.yaml"),
+    ("gateway-api", "gateway.networking.k8s.io_httproutes.yaml"),
+];
 
 const START_LIMIT: Duration = Duration::from_mins(2);
 
@@ -169,6 +183,31 @@ impl Cluster {
         command::output_with_input(&mut kubectl, manifest.as_bytes()).map(drop)
     }
 
+    /// Installs the real definitions of all kinds that the operator uses where they exist; nobody looks after their objects.
+    pub fn install_optional_definitions(&self) -> Result<()> {
+        self.optional_definitions()?
+            .iter()
+            .try_for_each(|text| self.apply(text))
+    }
+
+    /// Removes them again, with their objects.
+    pub fn remove_optional_definitions(&self) -> Result<()> {
+        for text in self.optional_definitions()? {
+            let mut kubectl = control_plane::kubectl(&self.directory, &self.tools)?;
+            kubectl.args(["delete", "--wait=true", "-f", "-"]);
+            command::output_with_input(&mut kubectl, text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn optional_definitions(&self) -> Result<Vec<String>> {
+        let read = |(of, file)| {
+            let path = self.tools.data(of)?.join(file);
+            fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+        };
+        OPTIONAL_DEFINITIONS.into_iter().map(read).collect()
+    }
+
     /// Waits for calls to [`Self::api`].
     pub fn run<T>(&self, calls: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(calls)
@@ -266,7 +305,9 @@ pub fn objects(plural: &str, namespace: &str) -> String {
         "leases" => "apis/coordination.k8s.io/v1",
         "events" => "apis/events.k8s.io/v1",
         "servicemonitors" | "prometheusrules" => "apis/monitoring.coreos.com/v1",
+        "httproutes" => "apis/gateway.networking.k8s.io/v1",
         "poddisruptionbudgets" => "apis/policy/v1",
+        "certificates" => "apis/cert-manager.io/v1",
         "networkpolicies" | "ingresses" => "apis/networking.k8s.io/v1",
         _ => "api/v1",
     };

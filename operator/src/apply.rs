@@ -19,6 +19,9 @@ use crate::optional_apis::OptionalApis;
 use crate::render::names::{self, MirrorTarget, Owner};
 use crate::render::{Manifest, MirrorObject, Rendered};
 
+/// The kind of routes through Gateways.
+const ROUTE: &str = "HTTPRoute";
+
 /// Why the cluster could not be brought in line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -87,6 +90,8 @@ impl Error {
 pub struct Applied {
     /// `None`: it is among the failures.
     pub stateful_set: Option<StatefulSet>,
+    /// The route through the Gateways, with what they say of it.
+    pub route: Option<DynamicObject>,
     /// Whether the policy that the pods must take is a new one.
     pub policy_changed: bool,
     /// The mirror configurations that exist as rendered.
@@ -137,6 +142,9 @@ pub async fn apply(
                 if manifest.resource.kind == "StatefulSet" {
                     applied.stateful_set = Some(stateful_set(&object)?);
                 }
+                if manifest.resource.kind == ROUTE {
+                    applied.route = Some(object);
+                }
                 let (kind, name) = (&manifest.resource.kind, &manifest.name);
                 let is_this = |one: &&MirrorTarget| one.kind.as_str() == kind && one.name == *name;
                 applied
@@ -163,6 +171,7 @@ pub async fn apply(
 pub fn compare(owner: &Owner, live: &Live, rendered: Rendered) -> Result<Applied, Error> {
     let mut applied = Applied {
         mirrors: mirror_targets(&rendered),
+        route: live.get(ROUTE, &owner.name).cloned(),
         ..Applied::default()
     };
     let kept = rendered.kept.clone();

@@ -20,14 +20,17 @@ pub enum OptionalKind {
     PrometheusRule,
     /// Of cert-manager.
     Certificate,
+    /// Of the Gateway API.
+    HttpRoute,
 }
 
 impl OptionalKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::ServiceMonitor,
         Self::PrometheusRule,
         Self::Certificate,
+        Self::HttpRoute,
     ];
 
     /// How the API server calls it.
@@ -36,6 +39,7 @@ impl OptionalKind {
             Self::ServiceMonitor => ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
             Self::PrometheusRule => ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
             Self::Certificate => ("cert-manager.io", "Certificate", "certificates"),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
         };
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)
     }

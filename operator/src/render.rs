@@ -58,6 +58,8 @@ pub struct Rendered {
     pub network_policy: Option<NetworkPolicy>,
     /// `None`: none is declared.
     pub ingress: Option<Ingress>,
+    /// `None`: none is declared, or there is no such kind.
+    pub http_route: Option<Value>,
 }
 
 /// An object in the form in which it is compared and applied.
@@ -102,6 +104,7 @@ pub fn render(cache: &ResolvedCache) -> Rendered {
         budget: budget::budget(cache),
         network_policy: network_policy::network_policy(cache),
         ingress: exposure::ingress(cache),
+        http_route: exposure::http_route(cache),
     }
 }
 
@@ -128,6 +131,7 @@ impl Rendered {
             budget,
             network_policy,
             ingress,
+            http_route,
         } = self;
         let mut manifests = vec![typed(&config_map)?, typed(&service)?, typed(&pods_service)?];
         if let Some(service_account) = &service_account {
@@ -145,6 +149,7 @@ impl Rendered {
         if let Some(ingress) = &ingress {
             manifests.push(typed(ingress)?);
         }
+        manifests.extend(http_route.map(|body| untyped(OptionalKind::HttpRoute, body)));
         for mirror in &mirrors {
             manifests.push(match mirror {
                 MirrorObject::ConfigMap(object) => typed(object)?,
@@ -193,7 +198,10 @@ fn untyped(kind: OptionalKind, body: Value) -> Manifest {
         resource: kind.resource(),
         name,
         body: with_hash(body),
-        optional: kind != OptionalKind::Certificate,
+        optional: matches!(
+            kind,
+            OptionalKind::ServiceMonitor | OptionalKind::PrometheusRule
+        ),
     }
 }
 

@@ -3,6 +3,7 @@
 //! `Ready=True` can be built only from a [`Settled`] reconcile. `Reconciling` and `Stalled` stand in the status only while they are true (kstatus).
 
 mod conditions;
+mod exposure;
 mod in_force;
 mod messages;
 mod mirrors;
@@ -138,6 +139,7 @@ fn of_failure(failure: &Failure, conditions: &mut Conditions<'_>) {
     conditions.keep(names::RISKY);
     conditions.keep(names::STORAGE_READY);
     conditions.keep(names::MIRRORS_READY);
+    conditions.keep(names::EXPOSURE_READY);
     conditions.keep(names::NOT_ENFORCEABLE);
     conditions.keep(names::NOT_PULLABLE);
 }
@@ -227,6 +229,9 @@ fn of_settled(
     }
     conditions.set(names::STORAGE_READY, storage);
     conditions.set(names::MIRRORS_READY, mirrors);
+    if let Some(state) = exposure::state(cache, applied) {
+        conditions.set(names::EXPOSURE_READY, state);
+    }
     for (type_, state) in conflicts(&cache.enforcement) {
         conditions.set(type_, state);
     }

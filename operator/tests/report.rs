@@ -12,6 +12,7 @@ use crds::registry_cache::MirrorTargetKind;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::DynamicObject;
 use operator::apply::{Applied, Error};
 use operator::confirm::{Confirmation, PodPolicy, PodState};
 use operator::nodes::count::Trouble;
@@ -21,6 +22,7 @@ use operator::optional_apis::OptionalKind;
 use operator::render::names::{MirrorTarget, mirror_target};
 use operator::report::{Failure, Settled, report, truncate};
 use operator::resolve::resolve;
+use serde_json::{Value, json};
 
 fn observed() -> Observed {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
@@ -214,6 +216,81 @@ fn choices_that_people_regret_are_said() {
         let risky = status.conditions.iter().find(|one| one.type_ == "Risky");
         let message = risky.map_or("nothing", |condition| &condition.message);
         let _ = writeln!(text, "{file}, TLS {tls}: {message}");
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_gateways_say_of_the_route_is_told() {
+    let mut observed = observed();
+    observed.cache.spec.exposure = serde_json::from_value(json!({
+        "gateway": {"parentRefs": [{"name": "internal"}, {"name": "external"}]},
+    }))
+    .unwrap();
+    let said = |parents: Value| {
+        let kind = OptionalKind::HttpRoute.resource();
+        let mut all = applied(2, 2);
+        let route = DynamicObject::new("cache", &kind);
+        all.route = Some(route.data(json!({"status": {"parents": parents}})));
+        all
+    };
+    let parent = |name: &str, conditions: Value| json!({"parentRef": {"name": name}, "conditions": conditions});
+    let accepted =
+        json!([{"type": "Accepted", "status": "True"}, {"type": "ResolvedRefs", "status": "True"}]);
+    let refused = json!([{"type": "Accepted", "status": "False", "reason": "NoMatchingListenerHostname", "message": "No listener fits."}]);
+    let unresolved = json!([
+        {"type": "Accepted", "status": "True"},
+        {"type": "ResolvedRefs", "status": "False", "reason": "BackendNotFound", "message": "No Service."},
+    ]);
+    let everywhere = [OptionalKind::HttpRoute].into_iter().collect();
+    let none = [].into_iter().collect();
+    let cases = [
+        (&none, applied(2, 2)),
+        (&everywhere, said(json!([]))),
+        (
+            &everywhere,
+            said(json!([parent("internal", accepted.clone())])),
+        ),
+        (
+            &everywhere,
+            said(json!([
+                parent("internal", accepted.clone()),
+                parent("external", refused)
+            ])),
+        ),
+        (
+            &everywhere,
+            said(json!([
+                parent("internal", unresolved),
+                parent("external", accepted.clone())
+            ])),
+        ),
+        (
+            &everywhere,
+            said(json!([
+                parent("internal", accepted.clone()),
+                parent("external", accepted)
+            ])),
+        ),
+    ];
+    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
+    let mut text = String::new();
+    for (apis, applied) in cases {
+        let mut observed = observed.clone();
+        observed.apis.clone_from(apis);
+        let cache = resolve(&observed, &support::settings()).unwrap();
+        let settled = Settled {
+            cache: &cache,
+            applied: &applied,
+            confirmation: &both,
+        };
+        let status = report(&observed, Ok(settled), &time(100));
+        let told = status
+            .conditions
+            .iter()
+            .find(|one| one.type_ == "ExposureReady");
+        let told = told.unwrap();
+        let _ = writeln!(text, "{} {}: {}", told.status, told.reason, told.message);
     }
     insta::assert_snapshot!(text);
 }

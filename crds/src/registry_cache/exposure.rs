@@ -12,6 +12,9 @@ pub struct ExposureSpec {
     /// An `Ingress`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSpec>,
+    /// An `HTTPRoute` of the Gateway API. It is made while that API is installed; the condition `ExposureReady` tells whether the Gateways accept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewaySpec>,
 }
 
 /// An `Ingress` that leads to the Service.
@@ -36,4 +39,35 @@ pub struct IngressSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// An `HTTPRoute` that leads to the Service.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySpec {
+    /// The Gateways, or listeners of them, to attach to.
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Vec<GatewayRef>,
+    /// Names under which clients reach the cache: `cache.example`, `*.cache.example`. Default: those of the listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = ("self.all(n, n.matches('^([*][.])?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$'))", "hostnames: write host names in lower case, without scheme and port: cache.example, *.cache.example"))]
+    pub hostnames: Vec<String>,
+}
+
+/// A Gateway.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRef {
+    /// Name of the Gateway.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace. Default: that of the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// Name of a listener of it. Default: all that allow the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
 }

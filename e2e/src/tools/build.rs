@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::cache::cache_directory;
@@ -62,14 +63,16 @@ fn build_and_rename(
     progress(&format!(
         "building {name} {version}, about {minutes} min the first time"
     ));
-    let log = temporary.path().join("log");
-    let mut child = go_build(tool, &module, &result.join("bin"), &log)?;
-    wait_for(&mut child, &log, |elapsed| {
-        progress(&format!(
-            "building {name} {version} … {}",
-            minutes_of(elapsed)
-        ));
-    })?;
+    if !tool.packages.is_empty() {
+        let log = temporary.path().join("log");
+        let mut child = go_build(tool, &module, &result.join("bin"), &log)?;
+        wait_for(&mut child, &log, |elapsed| {
+            progress(&format!(
+                "building {name} {version} … {}",
+                minutes_of(elapsed)
+            ));
+        })?;
+    }
     for (from, to) in tool.renames {
         fs::rename(result.join("bin").join(from), result.join("bin").join(to))
             .with_context(|| format!("the build made no program {from}"))?;
@@ -115,14 +118,20 @@ fn go_build(tool: &Tool, module: &Path, programs: &Path, log: &Path) -> Result<C
         .context("failed to start go (needed: Go 1.21 or newer on the PATH)")
 }
 
-/// Copies the files of a directory of the Go module `of`, which is in the module cache after the build.
+/// Copies the files of a directory of the Go module `of`.
 fn keep(of: &str, path: &str, module: &Path, target: &Path) -> Result<()> {
-    let mut list = Command::new("go");
-    list.args(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", of])
+    let mut download = Command::new("go");
+    download
+        .args(["mod", "download", "-json", of])
         .current_dir(module)
         .env("GOWORK", "off")
         .env_remove("GOFLAGS");
-    let source = Path::new(command::output(&mut list)?.trim()).join(path);
+    let found: Value = serde_json::from_str(&command::output(&mut download)?)
+        .with_context(|| format!("failed to read where {of} is"))?;
+    let source = found["Dir"]
+        .as_str()
+        .with_context(|| format!("{of} was not downloaded: {found}"))?;
+    let source = Path::new(source).join(path);
     fs::create_dir_all(target).with_context(|| format!("failed to create {}", target.display()))?;
     let entries =
         fs::read_dir(&source).with_context(|| format!("failed to list {}", source.display()))?;

@@ -164,6 +164,33 @@ pub(super) const TOOLS: &[Tool] = &[
         ],
     },
     Tool {
+        name: "definitions",
+        version: "1.6.3",
+        minutes: 1,
+        files: module_files!("definitions"),
+        packages: &[],
+        tags: "",
+        linker_flags: "",
+        renames: &[],
+        data: &[
+            (
+                "github.com/cert-manager/cert-manager",
+                "deploy/crds",
+                "cert-manager",
+            ),
+            (
+                "github.com/prometheus-operator/prometheus-operator",
+                "example/prometheus-operator-crd",
+                "prometheus-operator",
+            ),
+            (
+                "sigs.k8s.io/gateway-api",
+                "config/crd/standard",
+                "gateway-api",
+            ),
+        ],
+    },
+    Tool {
         name: "mirrors",
         version: "1.12.0",
         minutes: 2,

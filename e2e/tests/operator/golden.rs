@@ -56,11 +56,13 @@ impl Golden {
         operator.wait_until_ready()?;
         cluster.apply(&ready::manifest(namespace))?;
         cluster.wait_until_cache_is_ready(namespace, "images")?;
+        wait_until_policy_is_applied(cluster, namespace)?;
         rest(cluster, &operator, namespace)?;
         let (new, writes_of_new) = (cluster.end_state(namespace)?, gate.writes().len());
         gate.forget();
         cluster.apply(&edit(namespace))?;
         cluster.wait_until_cache_is_ready(namespace, "images")?;
+        wait_until_policy_is_applied(cluster, namespace)?;
         rest(cluster, &operator, namespace)?;
         let golden = Self {
             new,
@@ -72,6 +74,21 @@ impl Golden {
         forget(cluster, namespace)?;
         Ok(golden)
     }
+}
+
+/// The policy tells later than the cache, and by itself.
+fn wait_until_policy_is_applied(cluster: &mut Cluster, namespace: &str) -> Result<()> {
+    let path = format!("{}/ours", objects("cachepolicies", namespace));
+    cluster.wait_for("the policy to tell where it is applied", LIMIT, |cluster| {
+        let policy = cluster.get(&path)?;
+        let status = &policy["status"];
+        ensure!(
+            status["applied"] == "2/2"
+                && status["observedGeneration"] == policy["metadata"]["generation"],
+            "its status is {status}"
+        );
+        Ok(())
+    })
 }
 
 /// [`EDIT`] for a namespace.

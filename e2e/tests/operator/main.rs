@@ -9,6 +9,7 @@ mod killed;
 mod lifecycle;
 mod malformed;
 mod many;
+mod optional;
 mod ready;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         lifecycle::class_that_does_not_let_volumes_grow_is_named,
         lifecycle::suspended_cache_is_left_alone_and_a_request_is_answered,
         lifecycle::what_is_no_longer_declared_is_removed,
+        optional::objects_for_others_come_when_their_definitions_do,
+        optional::a_certificate_comes_before_the_pods_that_show_it,
         away::api_server_that_restarts_at_any_write_is_only_waited_for,
         deleted::children_deleted_at_random_come_back,
         conflict::writer_that_disagrees_is_outlasted,

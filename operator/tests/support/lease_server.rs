@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -28,6 +29,9 @@ pub(crate) struct LeaseServer {
     changed: Arc<Notify>,
     pub(crate) url: String,
 }
+
+/// Longest wait for what an operator does.
+const LIMIT: Duration = Duration::from_mins(2);
 
 const INTENDED: &str = "the test uses the server as intended";
 
@@ -69,25 +73,35 @@ impl LeaseServer {
 
     /// Returns when the Lease's holder is as wanted.
     pub(crate) async fn until(&self, wanted: impl Fn(&str) -> bool) -> String {
-        loop {
-            let changed = self.changed.notified();
-            let holder = self.holder();
-            if wanted(&holder) {
-                return holder;
-            }
-            changed.await;
-        }
+        let mut now = String::new();
+        self.wait_for("another holder of the Lease", || {
+            now = self.holder();
+            wanted(&now)
+        })
+        .await;
+        now
     }
 
     /// Returns when a path was asked for.
     pub(crate) async fn until_asked(&self, path: &str) {
-        loop {
-            let changed = self.changed.notified();
-            if self.kept.lock().expect(INTENDED).asked.contains(path) {
-                return;
+        self.wait_for(path, || {
+            self.kept.lock().expect(INTENDED).asked.contains(path)
+        })
+        .await;
+    }
+
+    async fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                if holds() {
+                    return;
+                }
+                changed.await;
             }
-            changed.await;
-        }
+        };
+        let in_time = tokio::time::timeout(LIMIT, wait).await;
+        assert!(in_time.is_ok(), "waited in vain for {what}");
     }
 
     /// Writes the Lease, as somebody who has the right to.
@@ -136,7 +150,8 @@ async fn answer(
         let list = json!({"kind": "APIResourceList", "groupVersion": "monitoring.coreos.com/v1", "resources": [kind]});
         return list.to_string().into_response();
     }
-    if uri.path() == "/apis/cert-manager.io/v1" {
+    let is_version = uri.path().starts_with("/apis/") && uri.path().split('/').count() == 4;
+    if is_version {
         return StatusCode::NOT_FOUND.into_response();
     }
     if !uri.path().contains("/leases") {

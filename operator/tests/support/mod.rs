@@ -27,6 +27,8 @@ struct State {
     #[serde(default)]
     cert_manager: bool,
     #[serde(default)]
+    gateways: bool,
+    #[serde(default)]
     authorities: Option<String>,
     #[serde(default)]
     secrets: BTreeMap<String, BTreeSet<String>>,
@@ -95,6 +97,7 @@ pub(crate) fn observed(path: &Path) -> Observed {
             .into_iter()
             .filter(|kind| match kind {
                 OptionalKind::Certificate => cluster.cert_manager,
+                OptionalKind::HttpRoute => cluster.gateways,
                 OptionalKind::ServiceMonitor | OptionalKind::PrometheusRule => cluster.monitoring,
             })
             .collect(),
