@@ -244,7 +244,7 @@ fn what_gateways_say_of_the_route_is_told() {
     ]);
     let everywhere = [OptionalKind::HttpRoute].into_iter().collect();
     let none = [].into_iter().collect();
-    let cases = [
+    let cases = vec![
         (&none, applied(2, 2)),
         (&everywhere, said(json!([]))),
         (

@@ -13,8 +13,11 @@ pub(super) fn state(cache: &ResolvedCache, applied: &Applied) -> Option<State> {
     let declared = cache.exposure.gateway.as_ref()?;
     let kind = OptionalKind::HttpRoute.resource().kind;
     if !cache.apis.has(OptionalKind::HttpRoute) {
-        let message = messages::api_missing(&[kind.as_str()]);
-        return Some(State::new(false, Reason::ApiMissing, &message));
+        return Some(State::new(
+            false,
+            Reason::ApiMissing,
+            messages::GATEWAY_API_MISSING,
+        ));
     }
     let name = &cache.owner.name;
     if let Some(error) = applied.failures.iter().find(|one| one.is_of(&kind, name)) {
@@ -54,7 +57,7 @@ fn holds(parent: &Value, type_: &str) -> bool {
 fn refusal(parent: &Value) -> Option<String> {
     let conditions = ["Accepted", "ResolvedRefs"].map(|type_| condition(parent, type_));
     let refused = conditions.into_iter().flatten();
-    let refused = refused.filter(|one| one["status"] == "False").last()?;
+    let refused = refused.filter(|one| one["status"] == "False").next_back()?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (reason, message) = (text(&refused["reason"]), text(&refused["message"]));
     Some(format!(

@@ -19,6 +19,8 @@ pub(super) fn ready(replicas: i32, hash: &str) -> String {
     }
 }
 
+pub(super) const GATEWAY_API_MISSING: &str = "The cluster has no HTTPRoute (gateway.networking.k8s.io/v1). Install the Gateway API, or remove exposure.gateway; an installation is noticed within a minute.";
+
 pub(super) const SUSPENDED: &str = "The operator changes nothing for this cache until spec.suspend is false. The cache itself runs on.";
 
 /// Objects of a suspended cache that are not as declared.
