@@ -56,8 +56,8 @@ fn holds(parent: &Value, type_: &str) -> bool {
 /// What a Gateway has against the route.
 fn refusal(parent: &Value) -> Option<String> {
     let conditions = ["Accepted", "ResolvedRefs"].map(|type_| condition(parent, type_));
-    let refused = conditions.into_iter().flatten();
-    let refused = refused.filter(|one| one["status"] == "False").next_back()?;
+    let mut refused = conditions.into_iter().flatten();
+    let refused = refused.rfind(|one| one["status"] == "False")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (reason, message) = (text(&refused["reason"]), text(&refused["message"]));
     Some(format!(
