@@ -236,8 +236,14 @@ impl Cluster {
 
     /// Deletes a namespace with all that is in it, and returns when it is gone.
     pub fn delete_namespace(&self, name: &str) -> Result<()> {
-        self.kubectl(&["delete", "namespace", name, "--wait=true"])
-            .map(drop)
+        self.kubectl(&[
+            "delete",
+            "namespace",
+            name,
+            "--wait=true",
+            "--ignore-not-found",
+        ])
+        .map(drop)
     }
 
     /// Calls `attempt` until it succeeds; gives up at the deadline, and at once when a part of the control plane has ended.
