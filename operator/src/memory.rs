@@ -49,6 +49,8 @@ struct Kind {
 #[derive(Debug, Default)]
 struct Namespace {
     objects: BTreeMap<String, Entry>,
+    /// The versions in which objects went, or became unreadable: what a write returned before that is no news.
+    gone: HashMap<String, u64>,
     /// Names by the cache that the objects belong to.
     instances: HashMap<String, HashSet<String>>,
 }
@@ -187,7 +189,11 @@ impl Memory {
         self.write(|kinds| {
             // Of a kind that is not watched nothing would ever be forgotten.
             if let Some(kind) = kinds.get_mut(&target.kind) {
-                kind.namespace(target.namespace).put(name, entry);
+                let namespace = kind.namespace(target.namespace);
+                let gone = namespace.gone.get(&name).copied();
+                if gone.zip(entry.version).is_none_or(|(gone, new)| gone < new) {
+                    namespace.put(name, entry);
+                }
             }
         });
     }
@@ -310,6 +316,7 @@ impl Feed {
                     {
                         namespace.remove(&name);
                     }
+                    namespace.gone.extend(version(object).map(|at| (name, at)));
                 });
             }
             Event::InitDone => {
@@ -336,13 +343,13 @@ impl Feed {
             let namespace = self.kind(kinds).namespace(&namespace);
             let Some(text) = text else {
                 namespace.remove(&name);
+                namespace.gone.extend(version(object).map(|at| (name, at)));
                 return;
             };
+            namespace.gone.remove(&name);
             let entry = Entry {
                 uid: object.uid().unwrap_or_default(),
-                version: object
-                    .resource_version()
-                    .and_then(|version| version.parse().ok()),
+                version: version(object),
                 labels: object.labels().clone(),
                 text: Bytes::from(text),
             };
@@ -377,6 +384,7 @@ impl Kind {
             for name in gone {
                 objects.remove(&name);
             }
+            objects.gone.clear();
         }
         self.namespaces
             .retain(|_, objects| !objects.objects.is_empty());
@@ -385,6 +393,10 @@ impl Kind {
 
 fn key<K: Resource>(object: &K) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.resource_version()?.parse().ok()
 }
 
 /// JSON of an object, without what only the API server needs.
@@ -505,6 +517,13 @@ mod tests {
         assert_eq!(watched.version("a"), Some(8));
         watched.take(&Event::Delete(object("a", 8, "x")));
         assert_eq!((watched.version("a"), watched.listed("x")), (None, Some(0)));
+        // The answer to a write comes after the news that the object is gone.
+        let written = serde_json::to_vec(&object("a", 8, "x")).unwrap();
+        watched.memory.note(&target("a"), &written);
+        assert_eq!(watched.version("a"), None);
+        let made_anew = serde_json::to_vec(&object("a", 9, "x")).unwrap();
+        watched.memory.note(&target("a"), &made_anew);
+        assert_eq!(watched.version("a"), Some(9));
     }
 
     #[test]

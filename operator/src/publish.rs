@@ -1,8 +1,8 @@
 //! The second half of step 5: writes the status if it changed, and an event if a condition turned.
 
 use crds::conditions::{
-    MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED,
-    READY, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
+    EXPOSURE_READY, MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE,
+    POLICY_APPLIED, READY, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
 };
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -41,7 +41,9 @@ pub async fn publish(
     }
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
-    let api: Api<RegistryCache> = Api::namespaced(client.clone(), &namespace);
+    // The rest of an object that can't be read does not matter here.
+    let resource = ApiResource::erase::<RegistryCache>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
     let patch = json!({
         "apiVersion": RegistryCache::api_version(&()),
         "kind": RegistryCache::kind(&()),
@@ -58,7 +60,7 @@ pub async fn publish(
         .await;
     let written = match written {
         // Under another definition a list may have been written as a whole, and what is left of it belongs to nobody now.
-        Ok(cache) if cache.status.as_ref() != Some(status) => {
+        Ok(cache) if !shows(&cache, status) => {
             let parameters = PatchParams {
                 field_manager: Some(STATUS_MANAGER.to_owned()),
                 ..PatchParams::default()
@@ -88,6 +90,12 @@ pub async fn publish(
         }
     }
     Ok(true)
+}
+
+fn shows(cache: &DynamicObject, status: &RegistryCacheStatus) -> bool {
+    let shown = cache.data.get("status").cloned();
+    let shown = shown.and_then(|shown| serde_json::from_value::<RegistryCacheStatus>(shown).ok());
+    shown.as_ref() == Some(status)
 }
 
 /// Says which pods are about to restart, and why.
@@ -212,9 +220,8 @@ fn tells(condition: &Condition, known: bool) -> bool {
     ]
     .map(Reason::as_str);
     match condition.type_.as_str() {
-        READY | POLICY_APPLIED | MONITORING_READY | MIRRORS_READY | NODES_WIRED => {
-            !quiet.contains(&condition.reason.as_str())
-        }
+        READY | POLICY_APPLIED | MONITORING_READY | MIRRORS_READY | EXPOSURE_READY
+        | NODES_WIRED => !quiet.contains(&condition.reason.as_str()),
         SUSPENDED | RISKY | NOT_ENFORCEABLE | NOT_PULLABLE => true,
         // A new cache has volumes as declared; only what becomes of them later is news.
         STORAGE_READY => known,

@@ -113,7 +113,8 @@ fn remembered(memory: &Memory, request: &Request<Body>) -> Option<Answer> {
 /// An object that is not known may have come to be a moment ago: the API server's own cache may not know it either.
 fn in_latest_version(mut request: Request<Body>) -> Request<Body> {
     let one = Target::parse(request.uri().path()).is_some_and(|target| target.name.is_some());
-    if one && request.uri().query() == Some("resourceVersion=0") {
+    let query = request.uri().query().and_then(Query::parse);
+    if one && query.is_some_and(|query| query.any_version) {
         let path = request.uri().path().to_owned();
         let mut parts = request.uri().clone().into_parts();
         parts.path_and_query = path.parse().ok();
@@ -130,5 +131,31 @@ fn note(memory: &Memory, method: &Method, target: &Target<'_>, answer: &[u8]) {
         (Some(name), None) if *method == Method::DELETE => memory.forget(target, name),
         (_, None | Some("status")) => memory.note(target, answer),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(uri: &str) -> String {
+        let request = Request::get(uri).body(Body::empty());
+        let request = request.expect("the URI is one");
+        in_latest_version(request).uri().to_string()
+    }
+
+    #[test]
+    fn object_that_is_not_known_is_read_in_its_latest_version() {
+        let pod = "/api/v1/namespaces/a/pods/b";
+        // The client begins its queries with an ampersand.
+        for query in ["?&resourceVersion=0", "?resourceVersion=0"] {
+            assert_eq!(sent(&format!("{pod}{query}")), pod);
+        }
+        for other in [
+            "/api/v1/namespaces/a/pods?&resourceVersion=0&resourceVersionMatch=NotOlderThan",
+            "/api/v1/namespaces/a/pods/b?&resourceVersion=7",
+        ] {
+            assert_eq!(sent(other), other);
+        }
     }
 }
