@@ -106,7 +106,9 @@ impl Flux {
         wait::until(&format!("the reconcile of {object}"), limit, || {
             self.check_running()?;
             let state = read(node, object)?;
-            if state["status"]["lastHandledReconcileAt"] == *request {
+            // A new object is looked at once only to give it a finalizer, and says then that the request was handled.
+            let looked = state["status"]["observedGeneration"] == state["metadata"]["generation"];
+            if looked && state["status"]["lastHandledReconcileAt"] == *request {
                 Ok(state)
             } else {
                 bail!("its conditions are {}", state["status"]["conditions"])

@@ -11,12 +11,14 @@ mod malformed;
 mod many;
 mod optional;
 mod ready;
+mod refused;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     e2e::runner::main(e2e::cases![
         ready::cache_becomes_ready_and_an_edit_of_its_policy_is_confirmed,
+        refused::pods_that_refuse_a_policy_are_named_in_time,
         many::many_caches_at_rest_cost_no_write_and_hardly_a_read,
         killed::killed_at_every_write_of_a_new_cache,
         killed::killed_at_every_write_of_an_edit,

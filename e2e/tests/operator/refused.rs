@@ -1,0 +1,64 @@
+//! Pods that don't take a policy: the promise is that a person hears of it, with the pod's name, within 15 seconds.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::Cluster;
+use e2e::cluster::objects;
+use serde_json::{Value, json};
+
+use super::golden::{forget, must_still_run, pods};
+use super::ready;
+
+const PROMISED: Duration = Duration::from_secs(15);
+
+/// Longest wait; more than what is promised, so that a failure tells how long it took.
+const LIMIT: Duration = Duration::from_mins(1);
+
+fn policy_applied(cluster: &Cluster, namespace: &str) -> Result<Value> {
+    let path = format!("{}/images", objects("registrycaches", namespace));
+    let cache = cluster.get(&path)?;
+    let conditions = cache["status"]["conditions"].as_array().cloned();
+    let mut conditions = conditions.unwrap_or_default().into_iter();
+    conditions
+        .find(|one| one["type"] == "PolicyApplied")
+        .context("there is no condition PolicyApplied")
+}
+
+pub(crate) fn pods_that_refuse_a_policy_are_named_in_time(cluster: &mut Cluster) -> Result<()> {
+    let namespace = "refused";
+    cluster.create_namespace(namespace)?;
+    cluster.apply(&ready::manifest(namespace))?;
+    let operator = cluster.start_operator()?;
+    cluster.wait_until_cache_is_ready(namespace, "images")?;
+    let before = pods(cluster, namespace)?;
+    cluster.kubelet.refuse_policies(true);
+    let policy = format!("{}/ours", objects("cachepolicies", namespace));
+    let edit = json!({"spec": {"rules": [{"name": "none", "action": "Deny"}]}});
+    let edited = Instant::now();
+    cluster.run(cluster.api.merge(&policy, &edit))?;
+    let told = cluster.wait_for("the refusal to be told", LIMIT, |cluster| {
+        let condition = policy_applied(cluster, namespace)?;
+        let message = condition["message"].as_str().unwrap_or_default();
+        ensure!(
+            condition["status"] == "False" && message.contains("images-0"),
+            "the condition is {condition}"
+        );
+        Ok(message.to_owned())
+    })?;
+    let took = edited.elapsed();
+    println!("  told after {:.1} s: {told}", took.as_secs_f64());
+    ensure!(took <= PROMISED, "it took {took:?}");
+    cluster.kubelet.refuse_policies(false);
+    cluster.wait_for("the policy to be taken", LIMIT, |cluster| {
+        let condition = policy_applied(cluster, namespace)?;
+        ensure!(
+            condition["status"] == "True",
+            "the condition is {condition}"
+        );
+        Ok(())
+    })?;
+    must_still_run(cluster, namespace, &before)?;
+    operator.terminate()?;
+    forget(cluster, namespace)
+}
