@@ -58,6 +58,26 @@ fn definitions_go_with_the_release_if_they_shall() {
 }
 
 #[test]
+fn operator_writes_no_secret_if_it_shall_not() {
+    let writes_secrets = |settings: &[&str]| {
+        let show = ["--show-only", "templates/rbac.yaml"];
+        let rendered = template(&[&show, settings].concat()).unwrap();
+        let roles = objects(&rendered);
+        let rules = roles.iter().filter_map(|role| role["rules"].as_array());
+        let mut secrets = rules.flatten().filter(|rule| {
+            let resources = rule["resources"].as_array();
+            resources.is_some_and(|all| all.iter().any(|one| one == "secrets"))
+        });
+        secrets.any(|rule| {
+            let verbs = rule["verbs"].as_array();
+            verbs.is_some_and(|all| all.iter().any(|one| one == "create" || one == "patch"))
+        })
+    };
+    assert!(writes_secrets(&[]));
+    assert!(!writes_secrets(&["--set", "mirrorSecrets=false"]));
+}
+
+#[test]
 fn one_replica_has_no_budget_that_would_pin_it() {
     let rendered = template(&["--set", "replicas=1"]).unwrap();
     assert!(!rendered.contains("PodDisruptionBudget"));
