@@ -3,13 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::Client;
 use kube::api::ApiResource;
 use kube::core::GroupVersionKind;
 use tokio::sync::watch;
 
+use crate::report::chain;
+
 /// Time between two looks at which kinds exist.
 const DISCOVERY: Duration = Duration::from_secs(30);
+
+/// Longest wait for one group. The client itself asks again and again while whoever serves it is away.
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// A kind of somebody else's that is used where it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +56,14 @@ impl OptionalKind {
 pub struct OptionalApis(BTreeSet<OptionalKind>);
 
 impl OptionalApis {
+    fn extend(&mut self, version: &str, list: &APIResourceList) {
+        self.0.extend(OptionalKind::ALL.into_iter().filter(|kind| {
+            let resource = kind.resource();
+            let is_there = list.resources.iter().any(|one| one.name == resource.plural);
+            resource.api_version == version && is_there
+        }));
+    }
+
     pub fn has(&self, kind: OptionalKind) -> bool {
         self.0.contains(&kind)
     }
@@ -66,43 +80,45 @@ impl FromIterator<OptionalKind> for OptionalApis {
     }
 }
 
-/// Asks the API server which kinds exist.
-pub async fn discover(client: &Client) -> Result<OptionalApis, Box<kube::Error>> {
+/// Asks the API server which kinds exist. Of a group that it can't tell about, because whoever serves it is away for instance,
+/// those that were `known` still count.
+pub async fn discover(client: &Client, known: &OptionalApis) -> OptionalApis {
     let mut found = OptionalApis::default();
     let versions: BTreeSet<String> = OptionalKind::ALL
         .map(|kind| kind.resource().api_version)
         .into();
     for version in versions {
-        let list = match client.list_api_group_resources(&version).await {
-            Ok(list) => list,
-            Err(kube::Error::Api(status)) if status.code == 404 => continue,
-            Err(error) => return Err(Box::new(error)),
+        let asked = tokio::time::timeout(LIMIT, client.list_api_group_resources(&version)).await;
+        let failure = match asked {
+            Ok(Ok(list)) => {
+                found.extend(&version, &list);
+                continue;
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => continue,
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
         };
-        found.0.extend(OptionalKind::ALL.into_iter().filter(|kind| {
-            let resource = kind.resource();
-            let is_there = list.resources.iter().any(|one| one.name == resource.plural);
-            resource.api_version == version && is_there
-        }));
+        tracing::warn!(%version, error = failure, "failed to look which optional kinds exist");
+        let still = known.0.iter().copied();
+        let of_group = |kind: &OptionalKind| kind.resource().api_version == version;
+        found.0.extend(still.filter(of_group));
     }
-    Ok(found)
+    found
 }
 
 /// Looks again and again which kinds exist, and tells when it is others than before. Never ends.
 pub async fn follow(client: &Client, sender: watch::Sender<OptionalApis>) {
     loop {
         tokio::time::sleep(DISCOVERY).await;
-        match discover(client).await {
-            Ok(found) => {
-                sender.send_if_modified(|known| {
-                    let changed = *known != found;
-                    if changed {
-                        tracing::info!(?found, "the optional kinds of the cluster changed");
-                        *known = found;
-                    }
-                    changed
-                });
+        let known = sender.borrow().clone();
+        let found = discover(client, &known).await;
+        sender.send_if_modified(|known| {
+            let changed = *known != found;
+            if changed {
+                tracing::info!(?found, "the optional kinds of the cluster changed");
+                *known = found;
             }
-            Err(error) => tracing::warn!(%error, "failed to look which optional kinds exist"),
-        }
+            changed
+        });
     }
 }

@@ -179,12 +179,7 @@ async fn lead(parts: Parts<'_>) {
         namespace: own_namespace,
     };
     // Known before the first reconcile, or the first status would say that it is missing.
-    let known = optional_apis::discover(&client)
-        .await
-        .unwrap_or_else(|error| {
-            tracing::warn!(%error, "failed to look which optional kinds exist");
-            OptionalApis::default()
-        });
+    let known = optional_apis::discover(&client, &OptionalApis::default()).await;
     let (apis, receiver) = watch::channel(known);
     let context = Context::new(client.clone(), settings, access, metrics, receiver)
         .with_nodes(Nodes::new(nodes::Settings::new(&arguments.nodes)));

@@ -231,6 +231,7 @@ async fn second_operator_is_ready_while_it_waits_and_works_when_the_first_ends()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_namespace_is_watched_and_so_are_kinds_that_were_there_before() {
+    // One group is out of order, and hides none of the others.
     let server = LeaseServer::start().await;
     let _operator = Operator::start(&server, "first");
     for namespace in ["team-a", "team-b"] {

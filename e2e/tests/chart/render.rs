@@ -62,8 +62,8 @@ fn operator_writes_no_secret_if_it_shall_not() {
     let writes_secrets = |settings: &[&str]| {
         let show = ["--show-only", "templates/rbac.yaml"];
         let rendered = template(&[&show, settings].concat()).unwrap();
-        let roles = objects(&rendered);
-        let rules = roles.iter().filter_map(|role| role["rules"].as_array());
+        let found = objects(&rendered);
+        let rules = found.iter().filter_map(|role| role["rules"].as_array());
         let mut secrets = rules.flatten().filter(|rule| {
             let resources = rule["resources"].as_array();
             resources.is_some_and(|all| all.iter().any(|one| one == "secrets"))

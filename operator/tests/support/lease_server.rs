@@ -151,6 +151,9 @@ async fn answer(
         return list.to_string().into_response();
     }
     let is_version = uri.path().starts_with("/apis/") && uri.path().split('/').count() == 4;
+    if uri.path() == "/apis/gateway.networking.k8s.io/v1" {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     if is_version {
         return StatusCode::NOT_FOUND.into_response();
     }
