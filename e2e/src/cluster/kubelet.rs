@@ -140,11 +140,16 @@ impl FakeKubelet {
             "conditions": conditions,
             "containerStatuses": statuses,
         }});
-        let _call = self.calls.acquire().await?;
-        self.api
-            .merge(&format!("{path}/status"), &status)
-            .await
-            .map(drop)
+        // Nobody shows the pod to this kubelet again, whether the API server is away now or not.
+        loop {
+            let call = self.calls.acquire().await?;
+            match self.api.merge(&format!("{path}/status"), &status).await {
+                Ok(_) => return Ok(()),
+                Err(error) if is_gone(&error) => return Ok(()),
+                Err(_) => drop(call),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// What the pod's `ConfigMap` holds.
