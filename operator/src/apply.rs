@@ -15,12 +15,9 @@ use serde_json::Value;
 
 use crate::FIELD_MANAGER;
 use crate::observe::{Live, core_children, mirror_resource};
-use crate::optional_apis::OptionalApis;
+use crate::optional_apis::{OptionalApis, OptionalKind};
 use crate::render::names::{self, MirrorTarget, Owner};
 use crate::render::{Manifest, MirrorObject, Rendered};
-
-/// The kind of routes through Gateways.
-const ROUTE: &str = "HTTPRoute";
 
 /// Why the cluster could not be brought in line.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +139,7 @@ pub async fn apply(
                 if manifest.resource.kind == "StatefulSet" {
                     applied.stateful_set = Some(stateful_set(&object)?);
                 }
-                if manifest.resource.kind == ROUTE {
+                if manifest.resource.kind == OptionalKind::HttpRoute.name() {
                     applied.route = Some(object);
                 }
                 let (kind, name) = (&manifest.resource.kind, &manifest.name);
@@ -171,7 +168,9 @@ pub async fn apply(
 pub fn compare(owner: &Owner, live: &Live, rendered: Rendered) -> Result<Applied, Error> {
     let mut applied = Applied {
         mirrors: mirror_targets(&rendered),
-        route: live.get(ROUTE, &owner.name).cloned(),
+        route: live
+            .get(OptionalKind::HttpRoute.name(), &owner.name)
+            .cloned(),
         ..Applied::default()
     };
     let kept = rendered.kept.clone();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::Client;
 use kube::api::ApiResource;
@@ -39,15 +40,26 @@ impl OptionalKind {
         Self::HttpRoute,
     ];
 
+    /// The `kind` of its objects.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ServiceMonitor => "ServiceMonitor",
+            Self::PrometheusRule => "PrometheusRule",
+            Self::Certificate => "Certificate",
+            Self::HttpRoute => "HTTPRoute",
+        }
+    }
+
     /// How the API server calls it.
     pub fn resource(self) -> ApiResource {
-        let (group, kind, plural) = match self {
-            Self::ServiceMonitor => ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
-            Self::PrometheusRule => ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
-            Self::Certificate => ("cert-manager.io", "Certificate", "certificates"),
-            Self::HttpRoute => ("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
+        let (group, plural) = match self {
+            Self::ServiceMonitor => ("monitoring.coreos.com", "servicemonitors"),
+            Self::PrometheusRule => ("monitoring.coreos.com", "prometheusrules"),
+            Self::Certificate => ("cert-manager.io", "certificates"),
+            Self::HttpRoute => ("gateway.networking.k8s.io", "httproutes"),
         };
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)
+        let kind = GroupVersionKind::gvk(group, "v1", self.name());
+        ApiResource::from_gvk_with_plural(&kind, plural)
     }
 }
 
@@ -87,11 +99,12 @@ pub async fn discover(client: &Client, known: &OptionalApis) -> OptionalApis {
     let versions: BTreeSet<String> = OptionalKind::ALL
         .map(|kind| kind.resource().api_version)
         .into();
-    for version in versions {
-        let asked = tokio::time::timeout(LIMIT, client.list_api_group_resources(&version)).await;
-        let failure = match asked {
+    let ask = |version| tokio::time::timeout(LIMIT, client.list_api_group_resources(version));
+    let answers = join_all(versions.iter().map(|version| ask(version))).await;
+    for (version, answer) in versions.iter().zip(answers) {
+        let failure = match answer {
             Ok(Ok(list)) => {
-                found.extend(&version, &list);
+                found.extend(version, &list);
                 continue;
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => continue,
@@ -100,7 +113,7 @@ pub async fn discover(client: &Client, known: &OptionalApis) -> OptionalApis {
         };
         tracing::warn!(%version, error = failure, "failed to look which optional kinds exist");
         let still = known.0.iter().copied();
-        let of_group = |kind: &OptionalKind| kind.resource().api_version == version;
+        let of_group = |kind: &OptionalKind| kind.resource().api_version == *version;
         found.0.extend(still.filter(of_group));
     }
     found

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crds::registry_cache::{MirrorTargetKind, RegistryCache};
-use futures::future::{try_join, try_join_all};
+use futures::future::{try_join_all, try_join3};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::api::{ApiResource, DynamicObject};
@@ -15,8 +15,8 @@ use crate::render::names;
 
 type Found = (ApiResource, DynamicObject);
 
-/// Reads by name what every cache has, so that what is not ours is found too, and lists the rest: what a watch shows costs nothing,
-/// and neither does what is not there.
+/// Reads by name what every cache has, so that what is not ours is found too, and lists the other kinds: what a watch shows costs
+/// nothing, and neither does what is not there. Of the kinds that have names of people's choice, what is left is listed as well.
 pub(super) async fn children(
     client: &Client,
     namespace: &str,
@@ -24,8 +24,8 @@ pub(super) async fn children(
     apis: &OptionalApis,
 ) -> Result<Live, Error> {
     let name = cache.name_any();
-    let names = by_name(cache);
-    let reads = names.iter().map(|(resource, name)| async move {
+    let named = by_name(cache);
+    let reads = named.iter().map(|(resource, name)| async move {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
         let found = get(&api, name)
             .await
@@ -33,23 +33,21 @@ pub(super) async fn children(
         Ok(found.map(|object| (resource.clone(), object)))
     });
     let selector = &names::selector(&name);
+    let is_named = |resource: &ApiResource| named.iter().any(|(one, _)| one.kind == resource.kind);
     let lists = core_children().into_iter().chain(apis.resources());
+    let lists = lists.filter(|resource| !is_named(resource));
     let lists = lists.map(|resource| list(client, namespace, resource, selector));
-    let (read, (listed, secrets)) = try_join(
-        try_join_all(reads),
-        try_join(
-            try_join_all(lists),
-            mirrors_in_secrets(client, namespace, &name),
-        ),
-    )
-    .await?;
-    let absent = names.iter().zip(&read);
+    let left = [MirrorTargetKind::ConfigMap, MirrorTargetKind::Secret];
+    let left = left.map(|kind| list_metadata(client, namespace, mirror_resource(kind), selector));
+    let (read, listed, left) =
+        try_join3(try_join_all(reads), try_join_all(lists), try_join_all(left)).await?;
+    let absent = named.iter().zip(&read);
     let absent: BTreeSet<_> = absent
         .filter(|(_, found)| found.is_none())
         .map(|((resource, name), _)| (resource.kind.clone(), name.clone()))
         .collect();
-    let listed = listed.into_iter().flatten().chain(secrets);
-    // What was read by name is newer than what was listed, so it comes last.
+    let listed = listed.into_iter().chain(left).flatten();
+    // What was read by name is newer than what was listed, and whole, so it comes last.
     let mut live = Live::new(listed.chain(read.into_iter().flatten()));
     live.objects.retain(|key, _| !absent.contains(key));
     live.absent = absent;
@@ -85,31 +83,38 @@ async fn list(
     selector: &str,
 ) -> Result<Vec<Found>, Error> {
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let list = api.list(&cached(selector)).await.map_err(failed(|| {
-        format!("each {} of {selector} in {namespace}", resource.kind)
-    }))?;
+    let list = api
+        .list(&cached(selector))
+        .await
+        .map_err(failed_list(&resource, namespace, selector))?;
     let objects = list.items.into_iter();
     Ok(objects.map(|object| (resource.clone(), object)).collect())
 }
 
-/// Lists the mirror configurations that exist in Secrets, for those that are no longer declared. What is in them does not matter.
-async fn mirrors_in_secrets(
+/// Likewise, for what is no longer declared: what is in it does not matter.
+async fn list_metadata(
     client: &Client,
     namespace: &str,
-    name: &str,
+    resource: ApiResource,
+    selector: &str,
 ) -> Result<Vec<Found>, Error> {
-    let resource = mirror_resource(MirrorTargetKind::Secret);
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let list = api
-        .list_metadata(&cached(&names::mirror_selector(name)))
+        .list_metadata(&cached(selector))
         .await
-        .map_err(failed(|| {
-            format!("the mirrors of RegistryCache {namespace}/{name}")
-        }))?;
+        .map_err(failed_list(&resource, namespace, selector))?;
     let objects = list.items.into_iter().map(|found| {
         let mut object = DynamicObject::new(&found.name_any(), &resource);
         object.metadata = found.metadata;
         (resource.clone(), object)
     });
     Ok(objects.collect())
+}
+
+fn failed_list(
+    resource: &ApiResource,
+    namespace: &str,
+    selector: &str,
+) -> impl FnOnce(kube::Error) -> Error {
+    failed(move || format!("each {} of {selector} in {namespace}", resource.kind))
 }

@@ -11,7 +11,6 @@ use crate::resolve::ResolvedCache;
 /// `None`: no way through a Gateway is declared.
 pub(super) fn state(cache: &ResolvedCache, applied: &Applied) -> Option<State> {
     let declared = cache.exposure.gateway.as_ref()?;
-    let kind = OptionalKind::HttpRoute.resource().kind;
     if !cache.apis.has(OptionalKind::HttpRoute) {
         return Some(State::new(
             false,
@@ -20,7 +19,11 @@ pub(super) fn state(cache: &ResolvedCache, applied: &Applied) -> Option<State> {
         ));
     }
     let name = &cache.owner.name;
-    if let Some(error) = applied.failures.iter().find(|one| one.is_of(&kind, name)) {
+    if let Some(error) = applied
+        .failures
+        .iter()
+        .find(|one| one.is_of(OptionalKind::HttpRoute.name(), name))
+    {
         let failure = Failure::of_apply(error);
         return Some(State::new(false, failure.reason, &failure.message));
     }
