@@ -4,24 +4,24 @@
 //! read, and one of an object that is not known, goes to the API server. What a write returns is noted before the writer sees
 //! it, so nobody reads back an older state than it wrote. Of Secrets nothing but the metadata of our own is kept.
 
+mod feed;
 pub mod layer;
+mod objects;
 mod target;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use kube::api::ApiResource;
-use kube::core::DeserializeGuard;
-use kube::runtime::watcher::Event;
-use kube::{Resource, ResourceExt as _};
-use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::render::names;
+use objects::{Entry, Kind};
 use target::Target;
+
+pub use feed::{Feed, text, text_if_readable};
 
 /// What a watch selects by: it shows nothing of objects without it.
 pub type Label = Option<(&'static str, &'static str)>;
@@ -35,33 +35,6 @@ struct Shared {
     kinds: RwLock<HashMap<String, Kind>>,
     /// Told when all of a kind has become known.
     listed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Kind {
-    /// Only metadata is shown, and kept: reads of the rest go to the API server.
-    bare: bool,
-    /// The namespaces whose objects are known, `None` being every one, and the label that those objects have; `None`: all objects are.
-    known: HashMap<Option<String>, Label>,
-    namespaces: HashMap<String, Namespace>,
-}
-
-#[derive(Debug, Default)]
-struct Namespace {
-    objects: BTreeMap<String, Entry>,
-    /// The versions in which objects went, or became unreadable: what a write returned before that is no news.
-    gone: HashMap<String, u64>,
-    /// Names by the cache that the objects belong to.
-    instances: HashMap<String, HashSet<String>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    uid: String,
-    version: Option<u64>,
-    labels: BTreeMap<String, String>,
-    /// JSON, which takes a fraction of what the parsed object would.
-    text: Bytes,
 }
 
 impl Memory {
@@ -211,209 +184,15 @@ impl Memory {
     }
 }
 
-impl Kind {
-    fn namespace(&mut self, name: &str) -> &mut Namespace {
-        self.namespaces.entry(name.to_owned()).or_default()
-    }
-}
-
-impl Namespace {
-    /// Keeps the newer of two states: a watch may be behind what a write returned.
-    fn put(&mut self, name: String, entry: Entry) {
-        let newer_is_known = self.objects.get(&name).is_some_and(|known| {
-            let versions = known.version.zip(entry.version);
-            versions.is_some_and(|(known, new)| known > new)
-        });
-        if newer_is_known {
-            return;
-        }
-        self.remove(&name);
-        if let Some(instance) = entry.labels.get(names::INSTANCE) {
-            let instance = self.instances.entry(instance.clone()).or_default();
-            instance.insert(name.clone());
-        }
-        self.objects.insert(name, entry);
-    }
-
-    fn remove(&mut self, name: &str) {
-        let Some(entry) = self.objects.remove(name) else {
-            return;
-        };
-        if let Some(instance) = entry.labels.get(names::INSTANCE)
-            && let Some(all) = self.instances.get_mut(instance)
-        {
-            all.remove(name);
-            if all.is_empty() {
-                self.instances.remove(instance);
-            }
-        }
-    }
-
-    fn select<'a>(
-        &'a self,
-        labels: &'a [(String, String)],
-    ) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
-        let instance = labels.iter().find(|(key, _)| key == names::INSTANCE);
-        let matches = |entry: &&Entry| {
-            labels
-                .iter()
-                .all(|(key, value)| entry.labels.get(key) == Some(value))
-        };
-        match instance {
-            Some((_, instance)) => {
-                let mut all: Vec<&String> =
-                    self.instances.get(instance).into_iter().flatten().collect();
-                all.sort_unstable();
-                let entries = all.into_iter().filter_map(|name| self.objects.get(name));
-                Box::new(entries.filter(matches))
-            }
-            None => Box::new(self.objects.values().filter(matches)),
-        }
-    }
-}
-
-/// One watch's part in the [`Memory`].
-#[derive(Debug)]
-pub struct Feed {
-    memory: Memory,
-    kind: String,
-    scope: Option<String>,
-    label: Label,
-    bare: bool,
-    /// What the list that is under way has shown so far.
-    listed: Option<HashSet<(String, String)>>,
-}
-
-impl Feed {
-    /// Of a watch that shows metadata only.
-    #[must_use]
-    pub fn bare(mut self) -> Self {
-        self.bare = true;
-        self
-    }
-
-    fn kind<'a>(&self, kinds: &'a mut HashMap<String, Kind>) -> &'a mut Kind {
-        let kind = kinds.entry(self.kind.clone()).or_default();
-        kind.bare = self.bare;
-        kind
-    }
-
-    /// Takes in an event, before anybody is woken by it. `text` makes JSON of an object; `None`: it can't be kept.
-    pub fn take<K: Resource>(&mut self, event: &Event<K>, text: impl Fn(&K) -> Option<Vec<u8>>) {
-        match event {
-            Event::Init => self.listed = Some(HashSet::new()),
-            Event::InitApply(object) | Event::Apply(object) => self.put(object, text(object)),
-            Event::Delete(object) => {
-                let (namespace, name) = key(object);
-                let uid = object.uid().unwrap_or_default();
-                self.memory.write(|kinds| {
-                    let namespace = self.kind(kinds).namespace(&namespace);
-                    // Another one may have taken the name.
-                    if namespace
-                        .objects
-                        .get(&name)
-                        .is_some_and(|one| one.uid == uid)
-                    {
-                        namespace.remove(&name);
-                    }
-                    namespace.gone.extend(version(object).map(|at| (name, at)));
-                });
-            }
-            Event::InitDone => {
-                let listed = self.listed.take().unwrap_or_default();
-                let (scope, label) = (self.scope.clone(), self.label);
-                self.memory.write(|kinds| {
-                    let kind = self.kind(kinds);
-                    kind.retain(scope.as_deref(), |namespace, name| {
-                        listed.contains(&(namespace.to_owned(), name.to_owned()))
-                    });
-                    kind.known.insert(scope, label);
-                });
-                self.memory.0.listed.notify_waiters();
-            }
-        }
-    }
-
-    fn put<K: Resource>(&mut self, object: &K, text: Option<Vec<u8>>) {
-        let (namespace, name) = key(object);
-        if let Some(listed) = &mut self.listed {
-            listed.insert((namespace.clone(), name.clone()));
-        }
-        self.memory.write(|kinds| {
-            let namespace = self.kind(kinds).namespace(&namespace);
-            let Some(text) = text else {
-                namespace.remove(&name);
-                namespace.gone.extend(version(object).map(|at| (name, at)));
-                return;
-            };
-            namespace.gone.remove(&name);
-            let entry = Entry {
-                uid: object.uid().unwrap_or_default(),
-                version: version(object),
-                labels: object.labels().clone(),
-                text: Bytes::from(text),
-            };
-            namespace.put(name, entry);
-        });
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.memory.write(|kinds| {
-            if let Some(kind) = kinds.get_mut(&self.kind) {
-                kind.known.remove(&self.scope);
-                kind.retain(self.scope.as_deref(), |_, _| false);
-            }
-        });
-    }
-}
-
-impl Kind {
-    fn retain(&mut self, scope: Option<&str>, keep: impl Fn(&str, &str) -> bool) {
-        for (namespace, objects) in &mut self.namespaces {
-            if scope.is_some_and(|scope| scope != namespace) {
-                continue;
-            }
-            let gone: Vec<String> = objects
-                .objects
-                .keys()
-                .filter(|name| !keep(namespace, name))
-                .cloned()
-                .collect();
-            for name in gone {
-                objects.remove(&name);
-            }
-            objects.gone.clear();
-        }
-        self.namespaces
-            .retain(|_, objects| !objects.objects.is_empty());
-    }
-}
-
-fn key<K: Resource>(object: &K) -> (String, String) {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-fn version<K: Resource>(object: &K) -> Option<u64> {
-    object.resource_version()?.parse().ok()
-}
-
-/// JSON of an object, without what only the API server needs.
-pub fn text<K: Resource + Serialize>(object: &K) -> Option<Vec<u8>> {
-    serde_json::to_vec(object).ok()
-}
-
-/// Likewise; one that can't be read is not kept, and its readers see for themselves.
-pub fn text_if_readable<K: Resource + Serialize>(object: &DeserializeGuard<K>) -> Option<Vec<u8>> {
-    object.0.as_ref().ok().and_then(text)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::watcher::Event;
 
     use super::*;
+    use crate::render::names;
 
     fn object(name: &str, version: u64, instance: &str) -> ConfigMap {
         let mut object = ConfigMap::default();
