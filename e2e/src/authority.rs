@@ -6,13 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 /// An authority with a key of its own.
 pub struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
+}
+
+/// PEM of a server's certificate, and of its key.
+#[derive(Debug, Clone)]
+pub struct ServerPair {
+    pub certificate: String,
+    pub key: String,
 }
 
 /// Where a server finds its certificate and key.
@@ -56,22 +63,34 @@ impl Authority {
         format!("{}\n", self.certificate.pem().replace('\r', "").trim_end())
     }
 
-    /// Writes a certificate for the address, and its key, into the directory.
-    pub fn issue(&self, directory: &Path, address: &str) -> Result<ServerFiles> {
+    /// A certificate for the address that ends with the beginning of a year, if one is given, and its key.
+    pub fn sign(&self, address: &str, end: Option<i32>) -> Result<ServerPair> {
         let mut parameters = CertificateParams::new(vec![address.to_owned()])
             .context("failed to name the server")?;
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if let Some(year) = end {
+            parameters.not_after = date_time_ymd(year, 1, 1);
+        }
         let key = KeyPair::generate().context("failed to generate the server's key")?;
         let certificate = parameters
             .signed_by(&key, &self.issuer)
             .context("failed to sign the server's certificate")?;
+        Ok(ServerPair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
+    /// Writes a certificate for the address, and its key, into the directory.
+    pub fn issue(&self, directory: &Path, address: &str) -> Result<ServerFiles> {
+        let pair = self.sign(address, None)?;
         let files = ServerFiles {
             certificate: directory.join("tls.crt"),
             key: directory.join("tls.key"),
         };
-        fs::write(&files.certificate, certificate.pem())
+        fs::write(&files.certificate, pair.certificate)
             .context("failed to write the server's certificate")?;
-        fs::write(&files.key, key.serialize_pem()).context("failed to write the server's key")?;
+        fs::write(&files.key, pair.key).context("failed to write the server's key")?;
         Ok(files)
     }
 }

@@ -24,7 +24,7 @@ use crate::node::{control_plane, etcd, network};
 use crate::programs::{self, Build};
 use crate::runner::Setting;
 use crate::tools::packages;
-use crate::{Progress, Tools, command, namespaces, wait};
+use crate::{Progress, Tools, command, condition, namespaces, wait};
 
 pub use api::{Api, Refused, is_gone};
 pub use crowd::Crowd;
@@ -290,13 +290,7 @@ impl Cluster {
 /// Whether a `RegistryCache` is ready for its present generation.
 pub fn is_ready(cache: &Value) -> bool {
     let status = &cache["status"];
-    let conditions = status["conditions"].as_array();
-    let holds = |kind: &str| {
-        conditions.is_some_and(|all| {
-            all.iter()
-                .any(|one| one["type"] == kind && one["status"] == "True")
-        })
-    };
+    let holds = |kind| condition(cache, kind)["status"] == "True";
     status["observedGeneration"] == cache["metadata"]["generation"]
         && holds("Ready")
         && !holds("Reconciling")

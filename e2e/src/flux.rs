@@ -144,13 +144,3 @@ pub fn read(node: &Node, object: &str) -> Result<Value> {
 pub fn kubectl(node: &Node, arguments: &[&str]) -> Result<String> {
     node.kubectl(&[&["--namespace", NAMESPACE], arguments].concat())
 }
-
-/// The condition `kind` of an object's JSON, null if it has none.
-pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array();
-    conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition["type"] == kind)
-        .unwrap_or(&Value::Null)
-}

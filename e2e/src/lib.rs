@@ -12,6 +12,7 @@ pub mod cache_server;
 pub mod cluster;
 pub mod command;
 pub mod component;
+mod condition;
 pub mod conformance;
 pub mod flux;
 pub mod images;
@@ -31,6 +32,7 @@ pub mod wait;
 pub mod world;
 
 pub use cluster::Cluster;
+pub use condition::condition;
 pub use node::Node;
 pub use registries::Registries;
 pub use tools::Tools;

@@ -133,6 +133,13 @@ http: {{addr: \"{ADDRESS}:{port}\"}}
         Ok(text.lines().filter_map(Request::parse).collect())
     }
 
+    /// Those of the requests that went past every cache.
+    pub fn requests_past_the_cache(&self) -> Result<Vec<Request>> {
+        let mut requests = self.requests()?;
+        requests.retain(|request| !request.is_of_a_cache());
+        Ok(requests)
+    }
+
     /// How often the blob was asked for, whatever was answered.
     pub fn blob_gets(&self, digest: &str) -> Result<usize> {
         let end = format!("/blobs/{digest}");

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bench::section;
-use e2e::cluster::{Cluster, Crowd, Operator};
+use e2e::cluster::{Cluster, Crowd};
 use e2e::namespaces::{self, Side};
 use e2e::programs::Build;
-use e2e::{Progress, runner, wait};
+use e2e::{Progress, runner};
 
 const LIMIT: Duration = Duration::from_mins(5);
 
@@ -106,14 +106,9 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
     ));
     progress(&format!("ready; {writes_of_each:.1} writes for each"));
 
-    settle(&operator, &cluster, &crowd)?;
-    let (reads, writes, looked) = (
-        operator.reads()?,
-        operator.writes()?,
-        operator.reconciles()?,
-    );
-    crowd.wake(&cluster, usize::MAX)?;
-    wait_for_reconciles(&operator, looked, f64::from(count))?;
+    crowd.settle(&cluster, &operator, LIMIT)?;
+    let (reads, writes) = (operator.reads()?, operator.writes()?);
+    crowd.look_at_all(&cluster, &operator, usize::MAX, LIMIT)?;
     // Not to wait for something: what is measured is that nothing happens.
     std::thread::sleep(QUIET);
     rows.push(row(
@@ -137,7 +132,7 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
     progress("starting the operator again");
     let start = Instant::now();
     let operator = cluster.start_operator()?;
-    wait_for_reconciles(&operator, 0.0, f64::from(count))?;
+    crowd.wait_until_looked_at(&operator, 0.0, LIMIT)?;
     rows.push(row(
         "after a restart: all caches looked at, s",
         start.elapsed().as_secs_f64(),
@@ -160,28 +155,6 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
         "| what | value | bar |\n|---|---|---|\n{}",
         rows.concat()
     ))
-}
-
-/// Returns when waking every cache leads to no write.
-fn settle(operator: &Operator, cluster: &Cluster, crowd: &Crowd) -> Result<()> {
-    let mut round = 0;
-    wait::until("a round without a write", LIMIT, || {
-        round += 1;
-        let (writes, reconciles) = (operator.writes()?, operator.reconciles()?);
-        crowd.wake(cluster, round)?;
-        wait_for_reconciles(operator, reconciles, f64::from(crowd.count()))?;
-        let writes = operator.writes()? - writes;
-        ensure!(writes == 0.0, "{writes} writes");
-        Ok(())
-    })
-}
-
-fn wait_for_reconciles(operator: &Operator, before: f64, count: f64) -> Result<()> {
-    wait::until("all caches to be looked at", LIMIT, || {
-        let looked = operator.reconciles()? - before;
-        ensure!(looked >= count, "{looked} of {count}");
-        Ok(())
-    })
 }
 
 fn row(what: &str, value: f64, digits: usize, bar: Option<(f64, &str)>) -> String {

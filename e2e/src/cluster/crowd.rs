@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{Api, Cluster, ROUND, is_ready, objects};
+use super::{Api, Cluster, Operator, ROUND, is_ready, objects};
 use crate::wait;
 
 /// Caches in a namespace; they share a policy.
@@ -107,6 +107,50 @@ impl Crowd {
             let path = format!("{}/{name}", objects("registrycaches", &namespace));
             let poke = json!({"metadata": {"annotations": {ROUND: round.to_string()}}});
             api.merge(&path, &poke).await.map(drop)
+        })
+    }
+
+    /// Returns when the operator has looked at as many caches since it had looked at `before`.
+    pub fn wait_until_looked_at(
+        &self,
+        operator: &Operator,
+        before: f64,
+        limit: Duration,
+    ) -> Result<()> {
+        wait::until("all caches to be looked at", limit, || {
+            let looked = operator.reconciles()? - before;
+            ensure!(
+                looked >= f64::from(self.count),
+                "{looked} of {}",
+                self.count
+            );
+            Ok(())
+        })
+    }
+
+    /// Wakes the operator for every cache, and returns when it has looked.
+    pub fn look_at_all(
+        &self,
+        cluster: &Cluster,
+        operator: &Operator,
+        round: usize,
+        limit: Duration,
+    ) -> Result<()> {
+        let before = operator.reconciles()?;
+        self.wake(cluster, round)?;
+        self.wait_until_looked_at(operator, before, limit)
+    }
+
+    /// Returns when waking every cache leads to no write: the last events of what has just been made have been looked at.
+    pub fn settle(&self, cluster: &Cluster, operator: &Operator, limit: Duration) -> Result<()> {
+        let mut round = 0;
+        wait::until("a round without a write", limit, || {
+            round += 1;
+            let before = operator.writes()?;
+            self.look_at_all(cluster, operator, round, limit)?;
+            let writes = operator.writes()? - before;
+            ensure!(writes == 0.0, "{writes} writes");
+            Ok(())
         })
     }
 

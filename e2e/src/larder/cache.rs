@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Metrics, PolicyState};
-use crate::Node;
+use crate::{Node, condition};
 
 const READY_LIMIT: Duration = Duration::from_mins(2);
 
@@ -67,15 +67,12 @@ impl Cache {
             let conditions = &object["status"]["conditions"];
             let current =
                 object["status"]["observedGeneration"] == object["metadata"]["generation"];
-            let condition = conditions
-                .as_array()
-                .and_then(|all| all.iter().find(|condition| condition["type"] == kind));
-            match condition {
-                Some(condition) if current && condition["status"] == status => {
-                    Ok(condition.clone())
-                }
-                _ => bail!("the conditions are {conditions}"),
-            }
+            let condition = condition(&object, kind);
+            ensure!(
+                current && condition["status"] == status,
+                "the conditions are {conditions}"
+            );
+            Ok(condition.clone())
         })
     }
 

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::condition;
+
 /// The part of the status that speaks of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyState {
@@ -18,13 +20,7 @@ impl PolicyState {
     pub fn of(object: &Value) -> Result<Self> {
         let status = &object["status"];
         let policy = &status["policy"];
-        let condition = status["conditions"]
-            .as_array()
-            .and_then(|all| {
-                all.iter()
-                    .find(|condition| condition["type"] == "PolicyApplied")
-            })
-            .is_some_and(|condition| condition["status"] == "True");
+        let condition = condition(object, "PolicyApplied")["status"] == "True";
         Ok(Self {
             hash: policy["desiredHash"]
                 .as_str()

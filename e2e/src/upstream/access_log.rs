@@ -15,6 +15,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether a cache asked, and not one of its clients.
+    pub fn is_of_a_cache(&self) -> bool {
+        self.user_agent.starts_with("larder/")
+    }
+
     /// Reads a line like `10.88.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2 "referrer" "agent"`; anything else is `None`.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let mut quoted = line.split('"');

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::World;
+use e2e::authority::Authority;
 use e2e::larder::{self, Cache};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
 use super::quickstart::{self, forget, run_pod};
@@ -22,49 +22,17 @@ const LIMIT: Duration = Duration::from_mins(5);
 const OLD: (i32, f64) = (2040, 2_208_988_800.0);
 const NEW: (i32, f64) = (2050, 2_524_608_000.0);
 
-/// An authority, and the end of its certificates.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-    end: (i32, f64),
-}
-
-impl Authority {
-    /// All have the same name, as those have that an issuer makes one after the other.
-    fn new(end: (i32, f64)) -> Result<Self> {
-        let mut parameters = CertificateParams::default();
-        let name = &mut parameters.distinguished_name;
-        name.push(DnType::CommonName, "the authority of the door");
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().context("failed to generate a key")?;
-        let certificate = parameters
-            .self_signed(&key)
-            .context("failed to sign an authority")?;
-        Ok(Self {
-            pem: certificate.pem(),
-            issuer: Issuer::new(parameters, key),
-            end,
-        })
-    }
-
-    /// The Secret `serving` with a new certificate for the node's address.
-    fn secret(&self) -> Result<String> {
-        let key = KeyPair::generate().context("failed to generate a key")?;
-        let mut parameters = CertificateParams::new(vec![e2e::node::ADDRESS.to_owned()])
-            .context("failed to read the address")?;
-        parameters.not_after = rcgen::date_time_ymd(self.end.0, 1, 1);
-        let certificate = parameters
-            .signed_by(&key, &self.issuer)
-            .context("failed to sign a certificate")?;
-        let data = json!({
-            "tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": self.pem,
-        });
-        Ok(json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-            "metadata": {"name": "serving", "namespace": NAMESPACE}, "stringData": data,
-        })
-        .to_string())
-    }
+/// The Secret `serving` with a new certificate for the node's address.
+fn secret(authority: &Authority, (year, _): (i32, f64)) -> Result<String> {
+    let pair = authority.sign(e2e::node::ADDRESS, Some(year))?;
+    let data = json!({
+        "tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": authority.pem(),
+    });
+    Ok(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "serving", "namespace": NAMESPACE}, "stringData": data,
+    })
+    .to_string())
 }
 
 pub(crate) fn a_new_authority_takes_over_without_a_failed_pull_or_a_restart(
@@ -74,8 +42,9 @@ pub(crate) fn a_new_authority_takes_over_without_a_failed_pull_or_a_restart(
     world.node.apply(&larder::restricted_namespace(NAMESPACE))?;
     let cache = Cache::new(NAMESPACE, "guarded");
     cache.make_volumes(&world.node, 1, "1Gi")?;
-    let (old, new) = (Authority::new(OLD)?, Authority::new(NEW)?);
-    world.node.apply(&old.secret()?)?;
+    // Both have the same name, as those have that an issuer makes one after the other.
+    let (old, new) = (Authority::new()?, Authority::new()?);
+    world.node.apply(&secret(&old, OLD)?)?;
     world.node.apply(&format!(
         "apiVersion: v1
 kind: Secret
@@ -100,9 +69,9 @@ spec:
     cache.wait_until_ready(&mut world.node)?;
     let before = cache.members(&world.node)?;
     pull(world, &cache, "first")?;
-    ensure!(shows(world, &cache, &old)?, "another certificate is in use");
+    ensure!(shows(world, &cache, OLD)?, "another certificate is in use");
 
-    world.node.apply(&new.secret()?)?;
+    world.node.apply(&secret(&new, NEW)?)?;
     let told = |node: &e2e::Node| -> Result<String> {
         let object = cache.json(node, "configmap", "guarded-mirror-nodes")?;
         let text = object["data"]["ca.crt"].as_str();
@@ -112,23 +81,20 @@ spec:
     let both = world.node.wait_for("both authorities", LIMIT, |node| {
         let text = told(node)?;
         ensure!(
-            text.contains(&new.pem),
+            text.contains(&new.pem()),
             "nodes are not told of the new authority"
         );
         Ok(text)
     })?;
     ensure!(
-        both.contains(&old.pem),
+        both.contains(&old.pem()),
         "nodes are told of the new authority only"
     );
-    ensure!(
-        shows(world, &cache, &old)?,
-        "the new certificate came first"
-    );
+    ensure!(shows(world, &cache, OLD)?, "the new certificate came first");
     let start = std::time::Instant::now();
     for number in 0.. {
         pull(world, &cache, &format!("meanwhile-{number}"))?;
-        if shows(world, &cache, &new)? {
+        if shows(world, &cache, NEW)? {
             break;
         }
         ensure!(start.elapsed() < LIMIT, "the new certificate is not in use");
@@ -138,7 +104,7 @@ spec:
         .node
         .wait_for("the old authority to go", LIMIT, |node| {
             ensure!(
-                !told(node)?.contains(&old.pem),
+                !told(node)?.contains(&old.pem()),
                 "nodes are told of the old one"
             );
             Ok(())
@@ -164,12 +130,7 @@ fn pull(world: &mut World, cache: &Cache, name: &str) -> Result<()> {
     world.upstream.clear_requests()?;
     run_pod(world, name, HELLO)?;
     forget(world, name)?;
-    let past: Vec<_> = world
-        .upstream
-        .requests()?
-        .into_iter()
-        .filter(|request| !request.user_agent.starts_with("larder/"))
-        .collect();
+    let past = world.upstream.requests_past_the_cache()?;
     ensure!(
         past.is_empty(),
         "{name}: the pull went past the cache: {past:?}"
@@ -177,9 +138,9 @@ fn pull(world: &mut World, cache: &Cache, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the cache shows a certificate of that authority.
-fn shows(world: &World, cache: &Cache, authority: &Authority) -> Result<bool> {
+/// Whether the cache shows the certificate with that end.
+fn shows(world: &World, cache: &Cache, (_, end): (i32, f64)) -> Result<bool> {
     let metrics = cache.metrics(&world.node)?;
     let seconds = metrics.sum("larder_tls_certificate_expiry_timestamp_seconds", &[]);
-    Ok((seconds - authority.end.1).abs() < 1.0)
+    Ok((seconds - end).abs() < 1.0)
 }

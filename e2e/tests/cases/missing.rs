@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use e2e::World;
 use e2e::larder::{self, Cache};
+use e2e::{World, condition};
 
 const LIMIT: Duration = Duration::from_mins(1);
 const NAMESPACE: &str = "missing";
@@ -170,20 +170,12 @@ fn expect_message(world: &mut World, cache: &Cache, words: &[&str]) -> Result<()
         .node
         .wait_for("the condition that says it", LIMIT, |node| {
             let object = cache.json(node, "registrycache", &cache.name)?;
-            let conditions = object["status"]["conditions"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let ready = conditions
-                .iter()
-                .find(|condition| condition["type"] == "Ready");
-            let message = ready
-                .and_then(|condition| condition["message"].as_str())
-                .unwrap_or_default();
-            let kstatus = ready.is_some_and(|condition| condition["status"] == "False");
+            let ready = condition(&object, "Ready");
+            let message = ready["message"].as_str().unwrap_or_default();
             ensure!(
-                kstatus && words.iter().all(|word| message.contains(word)),
-                "Ready says: {message:?} in {conditions:?}"
+                ready["status"] == "False" && words.iter().all(|word| message.contains(word)),
+                "Ready says: {message:?} in {}",
+                object["status"]["conditions"]
             );
             Ok(())
         })?;

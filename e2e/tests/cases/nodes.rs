@@ -24,11 +24,10 @@ pub(crate) fn agent_wires_the_node_and_pulls_go_through_the_cache(world: &mut Wo
     for digest in digests(&world.images.hello_1)? {
         ensure!(stores_hold(&stores, &digest), "{digest} is in no store");
     }
-    let requests = world.upstream.requests()?;
-    let foreign = |agent: &str| !agent.starts_with("larder/");
+    let foreign = world.upstream.requests_past_the_cache()?;
     ensure!(
-        !requests.iter().any(|one| foreign(&one.user_agent)),
-        "somebody else than the cache asked the upstream: {requests:?}"
+        foreign.is_empty(),
+        "somebody else than the cache asked the upstream: {foreign:?}"
     );
     forget(world, "wired")
 }

@@ -35,10 +35,7 @@ pub(crate) fn refused_image_falls_back_and_an_allowed_one_comes_back(
         .filter(|request| request.path.contains("/blobs/"))
         .collect();
     ensure!(
-        !past.is_empty()
-            && past
-                .iter()
-                .all(|request| !request.user_agent.starts_with("larder/")),
+        !past.is_empty() && past.iter().all(|request| !request.is_of_a_cache()),
         "the node did not fall back: {past:?}"
     );
     quickstart::forget(world, "refused")?;

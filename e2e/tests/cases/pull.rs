@@ -25,12 +25,7 @@ pub(crate) fn first_pull_goes_through_the_cache_and_each_blob_upstream_once(
         let gets = world.upstream.blob_gets(&digest)?;
         ensure!(gets <= 1, "{digest} was fetched {gets} times");
     }
-    let foreign: Vec<_> = world
-        .upstream
-        .requests()?
-        .into_iter()
-        .filter(|request| !request.user_agent.starts_with("larder/"))
-        .collect();
+    let foreign = world.upstream.requests_past_the_cache()?;
     ensure!(
         foreign.is_empty(),
         "somebody else than the cache asked the upstream: {foreign:?}"

@@ -35,9 +35,7 @@ pub(crate) fn podman_falls_back_to_the_upstream_while_the_cache_is_stopped(
         ensure!(gets == 1, "{digest} was fetched {gets} times");
     }
     let requests = registries.upstream.requests()?;
-    let cache = requests
-        .iter()
-        .find(|request| request.user_agent.starts_with("larder/"));
+    let cache = requests.iter().find(|request| request.is_of_a_cache());
     ensure!(cache.is_none(), "the cache is not stopped: {cache:?}");
     Ok(())
 }

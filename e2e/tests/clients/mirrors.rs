@@ -263,12 +263,7 @@ fn by_digest_only(registries: &Registries, cache: &CacheServer, artifact: &Artif
         let served = proof::served(cache, &digest)?;
         ensure!(!served.is_empty(), "{digest} did not come from the cache");
     }
-    let asked: Vec<_> = registries
-        .upstream
-        .requests()?
-        .into_iter()
-        .filter(|request| !request.user_agent.starts_with("larder/"))
-        .collect();
+    let asked = registries.upstream.requests_past_the_cache()?;
     ensure!(
         asked.iter().any(|one| one.path.ends_with("/manifests/1.0")),
         "nobody asked the upstream for the tag: {asked:?}"

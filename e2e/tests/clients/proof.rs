@@ -93,8 +93,7 @@ fn fetched(registries: &Registries, digest: &str) -> Result<Vec<Request>> {
 }
 
 fn nobody_else_asked(registries: &Registries) -> Result<()> {
-    let mut others = registries.upstream.requests()?;
-    others.retain(|request| !request.user_agent.starts_with("larder/"));
+    let others = registries.upstream.requests_past_the_cache()?;
     ensure!(
         others.is_empty(),
         "somebody else than the cache asked the upstream: {others:?}"

@@ -12,7 +12,7 @@ use e2e::flux::{self, Flux};
 use e2e::larder::{self, Cache};
 use e2e::programs::Programs;
 use e2e::runner::Setting;
-use e2e::{Progress, Tools, World, command, wait};
+use e2e::{Progress, Tools, World, command, condition, wait};
 use serde_json::Value;
 
 use crate::guide::Guide;
@@ -219,7 +219,7 @@ impl Fleet {
                 status["lastAttemptedRevision"] == *revision
             };
             ensure!(
-                current && flux::condition(&object, "Ready")["status"] == *ready,
+                current && condition(&object, "Ready")["status"] == *ready,
                 "its conditions are {}",
                 status["conditions"]
             );

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use e2e::flux;
 use e2e::larder;
-use e2e::{Node, wait};
+use e2e::{Node, condition, wait};
 use serde_json::Value;
 
 use crate::fleet::{Fleet, LIMIT};
@@ -31,7 +31,7 @@ pub(crate) fn ready_waits_for_the_pods_of_the_cache(fleet: &mut Fleet) -> Result
     let revision = fleet.fetch()?;
     wait::until("Flux to wait for the cache", LIMIT, || {
         let waiting = flux::read(&fleet.world.node, "kustomization/caches")?;
-        let message = flux::condition(&waiting, "Reconciling")["message"].to_string();
+        let message = condition(&waiting, "Reconciling")["message"].to_string();
         ensure!(
             message.contains("health checks") && message.contains(&revision),
             "it says {message}"
@@ -43,7 +43,7 @@ pub(crate) fn ready_waits_for_the_pods_of_the_cache(fleet: &mut Fleet) -> Result
     let caches = fleet.wait_for_revision("caches", &revision, "True")?;
     let object = cache.json(&fleet.world.node, "registrycache", &cache.name)?;
     let since = |object: &Value| {
-        let condition = flux::condition(object, "Ready");
+        let condition = condition(object, "Ready");
         (
             condition["status"].clone(),
             condition["lastTransitionTime"]
@@ -199,7 +199,7 @@ pub(crate) fn refused_revision_is_named_and_changes_nothing(fleet: &mut Fleet) -
     fleet.publish()?;
     let revision = fleet.fetch()?;
     let refused = fleet.wait_for_revision("caches", &revision, "False")?;
-    let message = flux::condition(&refused, "Ready")["message"].to_string();
+    let message = condition(&refused, "Ready")["message"].to_string();
     ensure!(
         message.contains(sentence) && message.contains("ours"),
         "the message does not say what is wrong: {message}"

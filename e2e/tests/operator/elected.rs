@@ -26,11 +26,15 @@ fn works(operator: &Operator) -> Result<bool> {
     Ok(operator.metrics()?.sum("larder_operator_leader", &[]) > 0.0)
 }
 
-fn wait_until_it_works(operator: &Operator) -> Result<()> {
+/// Starts an operator, and returns when it works.
+fn start_working(cluster: &mut Cluster, options: &OperatorOptions) -> Result<Operator> {
+    let mut operator = cluster.start_operator_with(options)?;
+    operator.wait_until_ready()?;
     wait::until("the operator to work", LIMIT, || {
-        ensure!(works(operator)?, "it waits");
+        ensure!(works(&operator)?, "it waits");
         Ok(())
-    })
+    })?;
+    Ok(operator)
 }
 
 /// Returns when the operator has ended by itself, with all that it said.
@@ -59,9 +63,7 @@ pub(crate) fn operator_that_dies_is_followed_by_the_one_that_waits(
     let namespace = "followed";
     settled(cluster, namespace, &golden)?;
     let before = pods(cluster, namespace)?;
-    let mut first = cluster.start_operator_with(&elected(namespace))?;
-    first.wait_until_ready()?;
-    wait_until_it_works(&first)?;
+    let first = start_working(cluster, &elected(namespace))?;
     let mut second = cluster.start_operator_with(&elected(namespace))?;
     second.wait_until_ready()?;
     ensure!(!works(&second)?, "both work");
@@ -81,9 +83,7 @@ pub(crate) fn operator_that_loses_its_lease_ends_and_another_goes_on(
     let namespace = "robbed";
     settled(cluster, namespace, &golden)?;
     let before = pods(cluster, namespace)?;
-    let mut operator = cluster.start_operator_with(&elected(namespace))?;
-    operator.wait_until_ready()?;
-    wait_until_it_works(&operator)?;
+    let mut operator = start_working(cluster, &elected(namespace))?;
     let lease = format!(
         "{}/larder-operator",
         objects("leases", e2e::larder::NAMESPACE)
@@ -110,9 +110,7 @@ pub(crate) fn operator_that_can_not_renew_its_lease_ends(cluster: &mut Cluster) 
     let gate = cluster.start_gate()?;
     let mut options = elected(namespace);
     options.server = Some(gate.url());
-    let mut operator = cluster.start_operator_with(&options)?;
-    operator.wait_until_ready()?;
-    wait_until_it_works(&operator)?;
+    let mut operator = start_working(cluster, &options)?;
     gate.shut();
     wait_until_it_has_ended(&mut operator)?;
     cluster.delete_namespace(namespace)

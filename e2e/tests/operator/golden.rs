@@ -78,7 +78,7 @@ impl Golden {
 
 /// The policy tells later than the cache, and by itself.
 fn wait_until_policy_is_applied(cluster: &mut Cluster, namespace: &str) -> Result<()> {
-    let path = format!("{}/ours", objects("cachepolicies", namespace));
+    let path = ready::policy(namespace);
     cluster.wait_for("the policy to tell where it is applied", LIMIT, |cluster| {
         let policy = cluster.get(&path)?;
         let status = &policy["status"];
@@ -109,7 +109,7 @@ pub(crate) fn only(namespace: &str) -> OperatorOptions {
 
 /// Wakes the operator until it has looked at the cache several times in a row without a write.
 pub(crate) fn rest(cluster: &mut Cluster, operator: &Operator, namespace: &str) -> Result<()> {
-    let path = format!("{}/images", objects("registrycaches", namespace));
+    let path = ready::cache(namespace);
     let (mut round, mut quiet) = (0, 0);
     cluster.wait_for("the operator to come to rest", LIMIT, |cluster| {
         let (writes, reconciles) = (operator.writes()?, operator.reconciles()?);

@@ -8,7 +8,7 @@ use e2e::cluster::{Moment, objects};
 use serde_json::{Value, json};
 
 use super::golden::{forget, must_still_run, only, pods};
-use super::ready;
+use super::ready::{self, cache};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
@@ -50,21 +50,12 @@ fn grow(cluster: &Cluster, namespace: &str, size: &str) -> Result<()> {
     )
 }
 
-fn cache(namespace: &str) -> String {
-    format!("{}/images", objects("registrycaches", namespace))
-}
-
 fn set(namespace: &str) -> String {
     format!("{}/images", objects("statefulsets", namespace))
 }
 
-fn condition(cluster: &Cluster, namespace: &str, type_: &str) -> Result<Value> {
-    let cache = cluster.get(&cache(namespace))?;
-    let conditions = cache["status"]["conditions"].as_array().cloned();
-    let mut conditions = conditions.unwrap_or_default().into_iter();
-    Ok(conditions
-        .find(|one| one["type"] == type_)
-        .unwrap_or_default())
+fn condition(cluster: &Cluster, namespace: &str, kind: &str) -> Result<Value> {
+    Ok(e2e::condition(&cluster.get(&cache(namespace))?, kind).clone())
 }
 
 /// Fails unless the volumes are as large as 2Gi and the pods have the new set.

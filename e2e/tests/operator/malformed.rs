@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::objects;
-use e2e::{Cluster, larder};
+use e2e::{Cluster, condition, larder};
 use serde_json::{Value, json};
 
 use super::golden::{Golden, LIMIT, forget, must_still_run, pods, rest, wait_until_golden};
@@ -24,8 +24,7 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
     DEFINITIONS
         .into_iter()
         .try_for_each(|name| loosen(cluster, name))?;
-    let cache = format!("{}/images", objects("registrycaches", namespace));
-    let policy = format!("{}/ours", objects("cachepolicies", namespace));
+    let (cache, policy) = (ready::cache(namespace), ready::policy(namespace));
     cluster.wait_for("the malformed policy to be stored", LIMIT, |cluster| {
         let broken = json!({"spec": {"rules": 7}});
         cluster.run(cluster.api.merge(&policy, &broken)).map(drop)
@@ -44,8 +43,8 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
             "the cache to say which policy is broken",
             LIMIT,
             |cluster| {
-                let status = cluster.get(&cache)?["status"].clone();
-                ensure!(says(&status, "ours"), "its status is {status}");
+                let cache = cluster.get(&cache)?;
+                ensure!(says(&cache, "ours"), "its status is {}", cache["status"]);
                 Ok(())
             },
         )?;
@@ -93,13 +92,8 @@ fn loosen(cluster: &Cluster, plural: &str) -> Result<()> {
 }
 
 /// Whether `Ready` is false with a message that has the word.
-fn says(status: &Value, word: &str) -> bool {
-    let conditions = status["conditions"].as_array();
-    conditions.into_iter().flatten().any(|condition| {
-        condition["type"] == "Ready"
-            && condition["status"] == "False"
-            && condition["message"]
-                .as_str()
-                .is_some_and(|message| message.contains(word))
-    })
+fn says(cache: &Value, word: &str) -> bool {
+    let ready = condition(cache, "Ready");
+    let message = ready["message"].as_str().unwrap_or_default();
+    ready["status"] == "False" && message.contains(word)
 }

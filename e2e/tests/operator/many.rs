@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::Cluster;
-use e2e::cluster::{Crowd, Operator};
-use e2e::wait;
+use e2e::cluster::Crowd;
 
 const COUNT: u32 = 100;
 
@@ -21,18 +20,9 @@ pub(crate) fn many_caches_at_rest_cost_no_write_and_hardly_a_read(
     let operator = cluster.start_operator()?;
     crowd.wait_until_applied(cluster, LIMIT)?;
     crowd.wait_until_ready(cluster, LIMIT)?;
-    let mut round = 0;
-    // Until the last events of what has just been made have been looked at.
-    wait::until("a round without a write", LIMIT, || {
-        round += 1;
-        let before = operator.writes()?;
-        look_at_all(cluster, &operator, &crowd, round)?;
-        let writes = operator.writes()? - before;
-        ensure!(writes == 0.0, "{writes} writes");
-        Ok(())
-    })?;
+    crowd.settle(cluster, &operator, LIMIT)?;
     let (reads, writes) = (operator.reads()?, operator.writes()?);
-    look_at_all(cluster, &operator, &crowd, round + 1)?;
+    crowd.look_at_all(cluster, &operator, usize::MAX, LIMIT)?;
     let (reads, writes) = (operator.reads()? - reads, operator.writes()? - writes);
     println!("  {COUNT} caches looked at: {reads} reads, {writes} writes");
     ensure!(writes == 0.0, "{writes} writes while nothing changed");
@@ -40,25 +30,11 @@ pub(crate) fn many_caches_at_rest_cost_no_write_and_hardly_a_read(
     operator.terminate()?;
 
     let operator = cluster.start_operator()?;
-    wait_until_all_are_looked_at(&operator, 0.0)?;
+    crowd.wait_until_looked_at(&operator, 0.0, LIMIT)?;
     let (reads, writes) = (operator.reads()?, operator.writes()?);
     println!("  after a restart: {reads} reads, {writes} writes");
     ensure!(writes == 0.0, "{writes} writes after a restart");
     ensure!(reads < f64::from(COUNT), "{reads} reads after a restart");
     operator.terminate()?;
     crowd.delete(cluster)
-}
-
-fn look_at_all(cluster: &Cluster, operator: &Operator, crowd: &Crowd, round: usize) -> Result<()> {
-    let before = operator.reconciles()?;
-    crowd.wake(cluster, round)?;
-    wait_until_all_are_looked_at(operator, before)
-}
-
-fn wait_until_all_are_looked_at(operator: &Operator, before: f64) -> Result<()> {
-    wait::until("all caches to be looked at", LIMIT, || {
-        let looked = operator.reconciles()? - before;
-        ensure!(looked >= f64::from(COUNT), "{looked} of {COUNT}");
-        Ok(())
-    })
 }

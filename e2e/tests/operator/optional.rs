@@ -2,27 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use e2e::Cluster;
+use anyhow::{Result, ensure};
 use e2e::cluster::objects;
+use e2e::{Cluster, condition};
 use serde_json::{Value, json};
 
 use super::golden::{forget, rest};
-use super::ready;
+use super::ready::{self, cache};
 
 /// The operator looks every half minute which kinds exist.
 const LIMIT: Duration = Duration::from_mins(2);
 
-fn cache(namespace: &str) -> String {
-    format!("{}/images", objects("registrycaches", namespace))
-}
-
 fn must_be(cluster: &Cluster, namespace: &str, type_: &str, reason: &str) -> Result<String> {
     let cache = cluster.get(&cache(namespace))?;
-    let conditions = cache["status"]["conditions"].as_array().cloned();
-    let mut conditions = conditions.unwrap_or_default().into_iter();
-    let condition = conditions.find(|one| one["type"] == type_);
-    let condition = condition.with_context(|| format!("there is no condition {type_}"))?;
+    let condition = condition(&cache, type_);
     ensure!(
         condition["reason"] == reason,
         "the condition is {condition}"

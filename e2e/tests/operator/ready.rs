@@ -32,6 +32,16 @@ spec:
   mirrors: [{name: nodes}]
 ";
 
+/// Path of the cache of [`MANIFEST`].
+pub(crate) fn cache(namespace: &str) -> String {
+    format!("{}/images", objects("registrycaches", namespace))
+}
+
+/// Path of its policy.
+pub(crate) fn policy(namespace: &str) -> String {
+    format!("{}/ours", objects("cachepolicies", namespace))
+}
+
 /// [`MANIFEST`] for a namespace.
 pub(crate) fn manifest(namespace: &str) -> String {
     MANIFEST.replace(
@@ -50,8 +60,7 @@ pub(crate) fn cache_becomes_ready_and_an_edit_of_its_policy_is_confirmed(
     let pods = objects("pods", "ready");
     let before = cluster.list(&pods)?;
     ensure!(before.len() == 2, "there are {} pods", before.len());
-    let cache = format!("{}/images", objects("registrycaches", "ready"));
-    let policy = format!("{}/ours", objects("cachepolicies", "ready"));
+    let (cache, policy) = (cache("ready"), policy("ready"));
     let hash = cluster.get(&cache)?["status"]["policy"]["desiredHash"].clone();
     let edit = json!({"spec": {"rules": [{"name": "none", "action": "Deny"}]}});
     cluster.run(cluster.api.merge(&policy, &edit))?;

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use e2e::Cluster;
-use e2e::cluster::objects;
+use anyhow::{Result, ensure};
+use e2e::{Cluster, condition};
 use serde_json::{Value, json};
 
 use super::golden::{forget, must_still_run, pods};
@@ -16,13 +15,8 @@ const PROMISED: Duration = Duration::from_secs(15);
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn policy_applied(cluster: &Cluster, namespace: &str) -> Result<Value> {
-    let path = format!("{}/images", objects("registrycaches", namespace));
-    let cache = cluster.get(&path)?;
-    let conditions = cache["status"]["conditions"].as_array().cloned();
-    let mut conditions = conditions.unwrap_or_default().into_iter();
-    conditions
-        .find(|one| one["type"] == "PolicyApplied")
-        .context("there is no condition PolicyApplied")
+    let cache = cluster.get(&ready::cache(namespace))?;
+    Ok(condition(&cache, "PolicyApplied").clone())
 }
 
 pub(crate) fn pods_that_refuse_a_policy_are_named_in_time(cluster: &mut Cluster) -> Result<()> {
@@ -33,10 +27,9 @@ pub(crate) fn pods_that_refuse_a_policy_are_named_in_time(cluster: &mut Cluster)
     cluster.wait_until_cache_is_ready(namespace, "images")?;
     let before = pods(cluster, namespace)?;
     cluster.kubelet.refuse_policies(true);
-    let policy = format!("{}/ours", objects("cachepolicies", namespace));
     let edit = json!({"spec": {"rules": [{"name": "none", "action": "Deny"}]}});
     let edited = Instant::now();
-    cluster.run(cluster.api.merge(&policy, &edit))?;
+    cluster.run(cluster.api.merge(&ready::policy(namespace), &edit))?;
     let told = cluster.wait_for("the refusal to be told", LIMIT, |cluster| {
         let condition = policy_applied(cluster, namespace)?;
         let message = condition["message"].as_str().unwrap_or_default();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::larder::{self, Metrics, PolicyState};
-use e2e::{Tools, command, wait};
+use e2e::{Tools, command, condition, wait};
 use serde_json::Value;
 
 use crate::arguments::Options;
@@ -76,11 +76,7 @@ fn quickstart(cluster: &Cluster, options: &Options) -> Result<()> {
     wait::until("the cache to be ready", READY_LIMIT, || {
         let cache = cluster.cache()?;
         let conditions = &cache["status"]["conditions"];
-        let ready = conditions
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let ready = condition(&cache, "Ready")["status"] == "True";
         ensure!(
             ready && cache["status"]["observedGeneration"] == cache["metadata"]["generation"],
             "the conditions are {conditions}"
