@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crds::place::{self, Place};
 use crds::policy::{self, Policy};
 use crds::standalone::Standalone;
 use crds::static_config::{self, StaticConfig};
@@ -30,14 +31,17 @@ pub enum Location {
 pub enum Error {
     #[error("failed to read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path}: {source}")]
+    /// With the place that it is about, where only a look at the whole tells: what is no YAML says so itself.
+    #[error("{path}{}: {source}", shown(.place.as_ref()))]
     Static {
         path: PathBuf,
+        place: Option<Place>,
         source: static_config::Error,
     },
-    #[error("{path}: {source}")]
+    #[error("{path}{}: {source}", shown(.place.as_ref()))]
     Policy {
         path: PathBuf,
+        place: Option<Place>,
         source: policy::Error,
     },
     #[error("{path}: failed to read the configuration: {message}")]
@@ -55,6 +59,38 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
+}
+
+impl Error {
+    /// `section`: what stands before the configuration's own fields in `text`.
+    fn of_static(path: PathBuf, text: &str, section: &str, source: static_config::Error) -> Self {
+        let field = source.field();
+        Self::Static {
+            path,
+            place: field.and_then(|field| place::of(text, &format!("{section}{field}"))),
+            source,
+        }
+    }
+
+    /// Likewise.
+    fn of_policy(
+        path: PathBuf,
+        (text, section): (&str, &str),
+        policy: Option<&Policy>,
+        source: policy::Error,
+    ) -> Self {
+        let field = policy.and_then(|policy| source.field(policy));
+        Self::Policy {
+            path,
+            place: field.and_then(|field| place::of(text, &format!("{section}{field}"))),
+            source,
+        }
+    }
+}
+
+/// Behind a path, as compilers write it.
+fn shown(place: Option<&Place>) -> String {
+    place.map_or_else(String::new, ToString::to_string)
 }
 
 /// A policy with the files that it names.
@@ -97,14 +133,15 @@ impl Location {
             Self::Directory(directory) => {
                 let path = directory.join(STATIC_FILE);
                 let text = read(&path)?.unwrap_or_default();
-                StaticConfig::parse(&text).map_err(|source| Error::Static { path, source })
+                StaticConfig::parse(&text)
+                    .map_err(|source| Error::of_static(path, &text, "", source))
             }
             Self::File(path) => {
-                let config = combined(path)?.server.unwrap_or_default();
-                config.check().map_err(|source| Error::Static {
-                    path: path.clone(),
-                    source,
-                })?;
+                let text = read(path)?.unwrap_or_default();
+                let config = combined(path, &text)?.server.unwrap_or_default();
+                config
+                    .check()
+                    .map_err(|source| Error::of_static(path.clone(), &text, "server.", source))?;
                 Ok(config)
             }
         }
@@ -117,18 +154,19 @@ impl Location {
             Self::Directory(directory) => {
                 let path = directory.join(POLICY_FILE);
                 match read(&path)? {
-                    Some(text) => Some(
-                        Policy::parse(&text).map_err(|source| Error::Policy { path, source })?,
-                    ),
+                    Some(text) => Some(Policy::parse(&text).map_err(|source| {
+                        let policy = policy::yaml(&text).ok();
+                        Error::of_policy(path, (&text, ""), policy.as_ref(), source)
+                    })?),
                     None => None,
                 }
             }
             Self::File(path) => {
-                let policy = combined(path)?.policy;
+                let text = read(path)?.unwrap_or_default();
+                let policy = combined(path, &text)?.policy;
                 if let Some(policy) = &policy {
-                    policy.check().map_err(|source| Error::Policy {
-                        path: path.clone(),
-                        source,
+                    policy.check().map_err(|source| {
+                        Error::of_policy(path.clone(), (&text, "policy."), Some(policy), source)
                     })?;
                 }
                 policy
@@ -202,9 +240,8 @@ fn directory(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-fn combined(path: &Path) -> Result<Standalone, Error> {
-    let text = read(path)?.unwrap_or_default();
-    policy::yaml(&text).map_err(|message| Error::File {
+fn combined(path: &Path, text: &str) -> Result<Standalone, Error> {
+    policy::yaml(text).map_err(|message| Error::File {
         path: path.to_owned(),
         message,
     })

@@ -4,6 +4,7 @@
 //! - [`static_config`] and [`policy`]: the two files that the operator writes and the cache server reads.
 //!   Both sides call the same `parse`, so the operator cannot write what the server would refuse.
 //! - [`standalone`]: both in one file, for a server that a person runs.
+//! - [`place`]: where in a file the field stands that such a check refuses.
 //! - `file_schema` (feature `schema`): their JSON schemas, for editors.
 //! - [`configz`]: what the server answers when the operator asks which of them is in force.
 //! - `node_agent` (feature `kube`): the mirror files that the operator hands to the agents on the nodes, and their answers.
@@ -17,6 +18,7 @@ mod fuzz;
 pub mod values;
 
 pub mod configz;
+pub mod place;
 pub mod policy;
 pub mod standalone;
 pub mod static_config;

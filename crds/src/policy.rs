@@ -4,6 +4,7 @@ mod access;
 mod capacity;
 mod check;
 mod decide;
+mod field;
 mod identity;
 mod upstream;
 

@@ -149,6 +149,21 @@ pub enum Error {
     NoStore,
 }
 
+impl Error {
+    /// The field that was refused, as [`crate::place::of`] takes it; `None` if the text could not be read.
+    pub fn field(&self) -> Option<String> {
+        match self {
+            Self::Syntax(_) => None,
+            Self::Format { .. } => Some("format".to_owned()),
+            Self::SameListener { second, .. } => Some((*second).to_owned()),
+            Self::NoFile => Some("tls".to_owned()),
+            Self::Connections(field) => Some(format!("connections.{field}")),
+            Self::ObjectStorage { field, .. } => Some(format!("objectStorage.{field}")),
+            Self::NoStore => Some("store".to_owned()),
+        }
+    }
+}
+
 impl StaticConfig {
     /// Reads and checks the text of a `static.yaml`. An empty text is the default.
     pub fn parse(text: &str) -> Result<Self, Error> {

@@ -96,6 +96,16 @@ fn what_check_says_of_one_file_names_line_and_field() {
         ("unclosed", "policy: {upstreams: [\n".to_owned()),
         ("no upstream", "policy: {upstreams: []}\n".to_owned()),
         (
+            "a rule for nobody",
+            format!(
+                "{upstreams}  rules:\n  - name: a\n    upstreams: [quay.io]\n    action: Cache\n"
+            ),
+        ),
+        (
+            "one port for two",
+            "server:\n  dataListen: \"[::]:1\"\n  adminListen: \"[::]:1\"\n".to_owned(),
+        ),
+        (
             "missing file",
             format!("{upstreams}    caFile: /nowhere/ca.pem\n"),
         ),

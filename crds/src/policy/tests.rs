@@ -200,6 +200,57 @@ fn errors_say_what_and_where() {
     insta::assert_snapshot!("same credential", message("{repositoryPrefix: team,", "{"));
 }
 
+#[test]
+fn what_the_whole_refuses_is_found_in_the_text() {
+    let cases = [
+        ("format: 1", "format: 9"),
+        ("host: quay.io", "host: index.docker.io"),
+        ("  limits: {concurrency: 8", "  limits: {concurrency: 0"),
+        ("allowAnonymousPrivate: true", ""),
+        (
+            "allowAnonymousPrivate: true",
+            "access: {basic: {htpasswdFile: /u, passwordFile: /p}}",
+        ),
+        ("{repositoryPrefix: team,", "{usernameFile: /a,"),
+        ("{repositoryPrefix: team,", "{"),
+        (
+            "dockerConfigFile: /etc/larder/credentials/team/config.json",
+            "identity: {provider: Gar, role: a}",
+        ),
+        ("defaultUpstream: docker.io", "defaultUpstream: ghcr.io"),
+        ("upstreams: [docker.io]", "upstreams: [docker.io, ghcr.io]"),
+        ("name: theirs", "name: ours/secret"),
+        ("name: theirs", "name: ''"),
+        (
+            "action: Deny",
+            "action: Deny\n  freshness: {refreshAfter: 1s}",
+        ),
+        ("action: Deny", "action: Deny\n  retention: {pin: true}"),
+        ("keepNewest: 5", "keepNewest: 0"),
+        ("keepNewest: 5", "pin: true"),
+        ("lowWatermark: 80", "lowWatermark: 90"),
+        ("45Gi", "0"),
+    ];
+    let places = cases.iter().map(|(from, to)| {
+        let text = FULL.replacen(from, to, 1);
+        let error = Policy::parse(&text).unwrap_err();
+        let policy = yaml(&text).unwrap();
+        let field = error.field(&policy).unwrap();
+        let place = crate::place::of(&text, &field).unwrap();
+        let line = text
+            .lines()
+            .nth(usize::try_from(place.line).unwrap() - 1)
+            .unwrap();
+        let there: String = line
+            .chars()
+            .skip(usize::try_from(place.column).unwrap() - 1)
+            .take(40)
+            .collect();
+        format!("{field} -> {there}")
+    });
+    insta::assert_snapshot!(places.collect::<Vec<_>>().join("\n"));
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in "\\PC*") {
