@@ -57,16 +57,19 @@ impl Cache {
     pub(super) fn recent_manifest(&self, origin: &Origin, digest: &Digest) -> Option<Stored> {
         let key = Key::new(origin, digest);
         let found = self.0.recent.manifests.get(&key, self.0.clock.now())?;
-        // An answer from memory is a use like any other: what is asked for all the time must not look unused.
-        self.0.store.touch(digest);
+        self.use_manifest(digest);
         Some(found)
     }
 
+    /// Whoever answers with the record alone has used its manifest ([`Self::use_manifest`]).
     pub(super) fn recent_tag(&self, origin: &Origin, tag: &Tag) -> Option<TagRecord> {
         let key = Key::new(origin, tag);
-        let found = self.0.recent.tags.get(&key, self.0.clock.now())?;
-        self.0.store.touch(&found.digest);
-        Some(found)
+        self.0.recent.tags.get(&key, self.0.clock.now())
+    }
+
+    /// An answer from memory is a use like any other: what is asked for all the time must not look unused.
+    pub(super) fn use_manifest(&self, digest: &Digest) {
+        self.0.store.touch(digest);
     }
 
     /// The repository's manifest was read from the store.

@@ -186,6 +186,7 @@ impl Cache {
     fn recent_copy(&self, origin: &Origin, tag: &Tag, head: bool) -> Option<FoundCopy> {
         let record = self.recent_tag(origin, tag)?;
         if head {
+            self.use_manifest(&record.digest);
             return Some((record, None));
         }
         let manifest = self.recent_manifest(origin, &record.digest)?;

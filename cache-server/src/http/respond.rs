@@ -1,5 +1,6 @@
 //! From the cache's answers and failures to heads of HTTP responses.
 
+use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, HeaderName, LINK, RETRY_AFTER, WARNING, WWW_AUTHENTICATE,
@@ -9,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::error::Failure;
 use super::route::Name;
 use crate::cache::answer::{Answer, Content};
+use crate::oci::Digest;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -34,6 +36,17 @@ impl Head {
         // A media type or filter of an upstream may hold what no header may.
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
+        }
+    }
+
+    /// The digest, and the tag that is made of it: one piece of memory for both.
+    fn digest(&mut self, digest: &Digest) {
+        let tag = Bytes::from(format!("\"{digest}\""));
+        let bare = tag.slice(1..tag.len() - 1);
+        for (name, value) in [(CONTENT_DIGEST, bare), (ETAG, tag)] {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value) {
+                self.headers.insert(name, value);
+            }
         }
     }
 
@@ -74,9 +87,7 @@ impl Head {
             head.set(CONTENT_TYPE, &answer.media_type);
         }
         if let Some(digest) = &answer.digest {
-            let digest = digest.to_string();
-            head.set(CONTENT_DIGEST, &digest);
-            head.set(ETAG, &format!("\"{digest}\""));
+            head.digest(digest);
         }
         if blob {
             head.headers

@@ -1,6 +1,7 @@
 //! Content digests: `sha256:` or `sha512:` and lower-case hexadecimal digits.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::Digest as _;
 
@@ -28,11 +29,11 @@ impl Algorithm {
     }
 }
 
-/// The name of content. Safe as a file name.
+/// The name of content. Safe as a file name. Clones share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
     algorithm: Algorithm,
-    hex: Box<str>,
+    hex: Arc<str>,
 }
 
 /// Why a text is not a digest.
@@ -148,7 +149,7 @@ impl Hasher {
     }
 }
 
-fn hex(bytes: &[u8]) -> Box<str> {
+fn hex(bytes: &[u8]) -> Arc<str> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {

@@ -1,12 +1,13 @@
 //! What stands behind `manifests/`: a tag or a digest.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::Digest;
 
-/// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Safe as a file name.
+/// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Safe as a file name. Clones share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tag(Box<str>);
+pub struct Tag(Arc<str>);
 
 impl Tag {
     /// `None` if the text is not a tag.

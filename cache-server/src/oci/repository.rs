@@ -1,11 +1,12 @@
 //! Repository names.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// `library/alpine`: lower-case components as the distribution spec has them. Safe as a relative path: no component
-/// begins with a dot or an underscore.
+/// begins with a dot or an underscore. Clones share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Repository(Box<str>);
+pub struct Repository(Arc<str>);
 
 const MAXIMUM_LENGTH: usize = 255;
 

@@ -1,6 +1,7 @@
 //! The host of a registry, as image names and containerd's `ns` say it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,8 @@ use super::{InvalidValue, as_text};
     schemars(extend("pattern" = "^[a-z0-9.-]+(:[0-9]+)?$", "maxLength" = 259))
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct RegistryHost(String);
+// Clones share the text.
+pub struct RegistryHost(Arc<str>);
 
 as_text!(RegistryHost);
 
@@ -30,7 +32,7 @@ impl RegistryHost {
     pub fn hosts_directory(&self) -> String {
         match self.0.split_once(':') {
             Some((name, port)) => format!("{name}_{port}_"),
-            None => self.0.clone(),
+            None => self.0.to_string(),
         }
     }
 
@@ -55,8 +57,8 @@ impl RegistryHost {
             }
         }
         Ok(match text {
-            "index.docker.io" | "registry-1.docker.io" => Self("docker.io".to_owned()),
-            _ => Self(text.to_owned()),
+            "index.docker.io" | "registry-1.docker.io" => Self("docker.io".into()),
+            _ => Self(text.into()),
         })
     }
 }
