@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::Client;
 use kube::runtime::events::Recorder;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::confirm::{PodAccess, Propagations};
 use crate::metrics::Metrics;
@@ -29,8 +29,7 @@ pub struct Context {
     pub failures: Failures,
     /// What is known of the nodes that pull through the caches.
     pub nodes: Nodes,
-    /// Bounds the load on the API server, while reconciles that only wait for pods don't hold up others.
-    pub workers: Semaphore,
+    turns: Semaphore,
 }
 
 impl Context {
@@ -53,12 +52,23 @@ impl Context {
             propagations: Propagations::default(),
             failures: Failures::default(),
             nodes: Nodes::default(),
-            workers: Semaphore::new(CONCURRENCY),
+            turns: Semaphore::new(CONCURRENCY),
         }
     }
 
     /// The same for a cluster with node agents.
     pub fn with_nodes(self, nodes: Nodes) -> Self {
         Self { nodes, ..self }
+    }
+
+    /// Returns when it is the caller's turn to talk to the API server, in the order of the calls: bounds the load on it, while
+    /// reconciles that only wait for pods don't hold up others. `None`: the operator ends.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
+
+    /// Nobody gets a turn from now on.
+    pub fn close(&self) {
+        self.turns.close();
     }
 }

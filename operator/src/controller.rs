@@ -20,10 +20,11 @@ use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Scope, Wake, scoped};
 use crate::{observe, publish, reconcile, retry};
 
-/// Longest reconcile. The API client retries by itself, for much longer than a cache should wait.
+/// Longest reconcile, without the wait for its turn. The API client retries by itself, for much longer than a cache should wait.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// Reconciles under way. Most of them only wait for pods; `Context::workers` bounds the others.
-const CONCURRENCY: u16 = 256;
+/// No bound here, where whoever comes too many is taken up in no order: [`Context::turn`] bounds them, first come, first served,
+/// so that a new cache is not overtaken by those that are woken by what has just been made of them.
+const CONCURRENCY: u16 = 0;
 
 /// Longest wait at the start for what the cluster has.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -85,7 +86,7 @@ pub async fn run(
         .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(one, retry_later, context)
+        .run(one, retry_later, context.clone())
         .for_each(|result| {
             // Failures of reconciles are logged where the retry is decided.
             if let Err(
@@ -102,9 +103,16 @@ pub async fn run(
         let _ = tokio::time::timeout(FIRST_LOOK, seen.has_seen(&observe::watched())).await;
         controller.await;
     };
+    // Those that wait for their turn then don't hold up the end.
+    let turned_away = async {
+        stop.cancelled().await;
+        context.close();
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = controller => {}
         () = wake.run(apis) => {}
+        () = turned_away => {}
     }
 }
 
@@ -119,7 +127,10 @@ async fn one(cache: Arc<GuardedCache>, context: Arc<Context>) -> Result<Action, 
     let name = cache.name_any();
     let result = match &cache.0 {
         Ok(_) => {
-            let reconcile = Box::pin(reconcile::reconcile(&context, &namespace, &name));
+            let Some(turn) = context.turn().await else {
+                return Ok(Action::await_change());
+            };
+            let reconcile = Box::pin(reconcile::reconcile(&context, turn, &namespace, &name));
             tokio::time::timeout(TIMEOUT, reconcile)
                 .await
                 .map_err(|_| Error::Timeout)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crds::conditions::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::confirm::{self, Confirmation, PodState, Target};
@@ -45,10 +46,15 @@ pub enum Error {
     Publish { source: publish::Error },
 }
 
-/// Brings one cache in line with its declaration, and returns when to look again at the latest.
-pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Duration, Error> {
+/// Brings one cache in line with its declaration, and returns when to look again at the latest. The turn ends when the API server has
+/// been asked for all of it: what is left is to wait for pods.
+pub async fn reconcile(
+    context: &Context,
+    turn: SemaphorePermit<'_>,
+    namespace: &str,
+    name: &str,
+) -> Result<Duration, Error> {
     let started = Instant::now();
-    let worker = context.workers.acquire().await;
     let apis = context.apis.borrow().clone();
     let observed = observe::observe(&context.client, namespace, name, apis)
         .await
@@ -59,7 +65,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     };
     observed.nodes = context.nodes.seen(namespace, name);
     let applied = Box::pin(bring_in_line(context, &observed)).await;
-    drop(worker);
+    drop(turn);
     context
         .metrics
         .reconcile_seconds

@@ -71,7 +71,8 @@ impl Test {
     pub(crate) async fn reconcile(
         &self,
     ) -> Result<std::time::Duration, operator::reconcile::Error> {
-        Box::pin(reconcile(&self.context, "team-a", "cache")).await
+        let turn = self.context.turn().await.unwrap();
+        Box::pin(reconcile(&self.context, turn, "team-a", "cache")).await
     }
 
     pub(crate) fn status(&self) -> Value {
