@@ -31,7 +31,7 @@ pub use crowd::Crowd;
 pub use end_state::{EndState, ROUND};
 pub use gate::{Gate, Moment};
 pub use kubelet::FakeKubelet;
-pub use operator::{Operator, OperatorOptions};
+pub use operator::{Looks, Operator, OperatorOptions};
 
 /// The node that all pods are bound to.
 const NODE: &str = "fake0";

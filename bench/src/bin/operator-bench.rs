@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bench::section;
-use e2e::cluster::{Cluster, Crowd};
+use e2e::cluster::{Cluster, Crowd, Looks};
 use e2e::namespaces::{self, Side};
 use e2e::programs::Build;
 use e2e::{Progress, runner};
@@ -132,7 +132,7 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
     progress("starting the operator again");
     let start = Instant::now();
     let operator = cluster.start_operator()?;
-    crowd.wait_until_looked_at(&operator, 0.0, LIMIT)?;
+    crowd.wait_until_looked_at(&operator, Looks::default(), LIMIT)?;
     rows.push(row(
         "after a restart: all caches looked at, s",
         start.elapsed().as_secs_f64(),

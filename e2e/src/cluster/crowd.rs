@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{Api, Cluster, Operator, ROUND, is_ready, objects};
+use super::{Api, Cluster, Looks, Operator, ROUND, is_ready, objects};
 use crate::wait;
 
 /// Caches in a namespace; they share a policy.
@@ -110,25 +110,28 @@ impl Crowd {
         })
     }
 
-    /// Returns when the operator has looked at as many caches since it had looked at `before`.
+    /// Returns when the operator has looked at as many caches and policies since it had looked at `before`.
     pub fn wait_until_looked_at(
         &self,
         operator: &Operator,
-        before: f64,
+        before: Looks,
         limit: Duration,
     ) -> Result<()> {
-        wait::until("all caches to be looked at", limit, || {
-            let looked = operator.reconciles()? - before;
+        wait::until("all caches and policies to be looked at", limit, || {
+            let now = operator.looks()?;
+            let caches = now.caches - before.caches;
+            let policies = now.policies - before.policies;
             ensure!(
-                looked >= f64::from(self.count),
-                "{looked} of {}",
-                self.count
+                caches >= f64::from(self.count) && policies >= self.policies(),
+                "{caches} of {} caches, {policies} of {} policies",
+                self.count,
+                self.policies()
             );
             Ok(())
         })
     }
 
-    /// Wakes the operator for every cache, and returns when it has looked.
+    /// Wakes the operator for every cache, and returns when it has looked: at their policies too.
     pub fn look_at_all(
         &self,
         cluster: &Cluster,
@@ -136,7 +139,7 @@ impl Crowd {
         round: usize,
         limit: Duration,
     ) -> Result<()> {
-        let before = operator.reconciles()?;
+        let before = operator.looks()?;
         self.wake(cluster, round)?;
         self.wait_until_looked_at(operator, before, limit)
     }
@@ -146,12 +149,18 @@ impl Crowd {
         let mut round = 0;
         wait::until("a round without a write", limit, || {
             round += 1;
-            let before = operator.writes()?;
+            let before = operator.metrics()?;
             self.look_at_all(cluster, operator, round, limit)?;
-            let writes = operator.writes()? - before;
-            ensure!(writes == 0.0, "{writes} writes");
+            let written = operator.written_since(&before)?;
+            ensure!(written.is_empty(), "written: {}", written.join(", "));
             Ok(())
         })
+    }
+
+    /// How many policies there are: one in each namespace.
+    #[expect(clippy::cast_precision_loss, reason = "there are few")]
+    fn policies(&self) -> f64 {
+        self.namespaces.len() as f64
     }
 
     /// Deletes all of it, and returns when it is gone.

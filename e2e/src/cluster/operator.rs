@@ -18,6 +18,18 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// The first operator's port for health and metrics; each has its own.
 const FIRST_PORT: u16 = 18_100;
 
+const WRITES: &str = "larder_operator_api_writes_total";
+const READS: &str = "larder_operator_api_reads_total";
+/// The label of what is written and read for its turn only.
+const LEASES: &str = "kind=\"leases\"";
+
+/// How often an operator has looked at what it looks after.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Looks {
+    pub caches: f64,
+    pub policies: f64,
+}
+
 /// How an operator is started.
 #[derive(Debug, Clone, Default)]
 pub struct OperatorOptions {
@@ -123,24 +135,37 @@ impl Operator {
 
     /// Writes to the API server since it started, but for those of its Lease.
     pub fn writes(&self) -> Result<f64> {
-        let metrics = self.metrics()?;
-        let all = metrics.sum("larder_operator_api_writes_total", &[]);
-        Ok(all - metrics.sum("larder_operator_api_writes_total", &["kind=\"leases\""]))
+        self.calls(WRITES)
     }
 
     /// Reads that the API server has answered since it started, but for those of its Lease.
     pub fn reads(&self) -> Result<f64> {
-        let metrics = self.metrics()?;
-        let all = metrics.sum("larder_operator_api_reads_total", &[]);
-        Ok(all - metrics.sum("larder_operator_api_reads_total", &["kind=\"leases\""]))
+        self.calls(READS)
     }
 
-    /// Reconciles of caches that ended, well or not.
-    pub fn reconciles(&self) -> Result<f64> {
-        let labels = ["controller=\"registrycache\""];
-        Ok(self
-            .metrics()?
-            .sum("larder_operator_reconciles_total", &labels))
+    fn calls(&self, metric: &str) -> Result<f64> {
+        let metrics = self.metrics()?;
+        Ok(metrics.sum(metric, &[]) - metrics.sum(metric, &[LEASES]))
+    }
+
+    /// What was written since it counted `before`, but for its Lease: `kind="configmaps",verb="patch" 2`.
+    pub fn written_since(&self, before: &Metrics) -> Result<Vec<String>> {
+        let grown = self.metrics()?.grown_since(before, WRITES);
+        let all = grown.into_iter();
+        Ok(all.filter(|one| !one.contains(LEASES)).collect())
+    }
+
+    /// Reconciles that ended, well or not.
+    pub fn looks(&self) -> Result<Looks> {
+        let metrics = self.metrics()?;
+        let of = |controller: &str| {
+            let label = format!("controller=\"{controller}\"");
+            metrics.sum("larder_operator_reconciles_total", &[&label])
+        };
+        Ok(Looks {
+            caches: of("registrycache"),
+            policies: of("cachepolicy"),
+        })
     }
 
     /// Its log file.

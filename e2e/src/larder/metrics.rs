@@ -60,6 +60,19 @@ impl Metrics {
             .map(|(_, value)| value)
             .sum()
     }
+
+    /// The samples of `name` that are larger than `before`, each with its labels and by how much.
+    pub fn grown_since(&self, before: &Self, name: &str) -> Vec<String> {
+        let of_name = self.0.iter().filter_map(|(sample, value)| {
+            let labels = sample.strip_prefix(name)?.strip_prefix('{')?;
+            Some((sample, labels.trim_end_matches('}'), value))
+        });
+        of_name
+            .map(|(sample, labels, value)| (labels, value - before.0.get(sample).unwrap_or(&0.0)))
+            .filter(|(_, more)| *more > 0.0)
+            .map(|(labels, more)| format!("{labels} {more}"))
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +83,9 @@ mod tests {
     fn samples_are_added_up_by_labels() {
         let page = "# HELP a b\na{kind=\"x\",of=\"y\"} 2\na{kind=\"z\"} 3\nab 7\n";
         let mut metrics = Metrics::parse(page);
+        let before = metrics.clone();
         metrics.add(&Metrics::parse("a{kind=\"z\"} 1\n"));
+        assert_eq!(metrics.grown_since(&before, "a"), ["kind=\"z\" 1"]);
         assert!((metrics.sum("a", &[]) - 6.0).abs() < f64::EPSILON);
         assert!((metrics.sum("a", &["kind=\"z\""]) - 4.0).abs() < f64::EPSILON);
     }

@@ -112,12 +112,12 @@ pub(crate) fn rest(cluster: &mut Cluster, operator: &Operator, namespace: &str) 
     let path = ready::cache(namespace);
     let (mut round, mut quiet) = (0, 0);
     cluster.wait_for("the operator to come to rest", LIMIT, |cluster| {
-        let (writes, reconciles) = (operator.writes()?, operator.reconciles()?);
+        let (writes, reconciles) = (operator.writes()?, operator.looks()?.caches);
         round += 1;
         let poke = json!({"metadata": {"annotations": {ROUND: round.to_string()}}});
         cluster.run(cluster.api.merge(&path, &poke))?;
         e2e::wait::until("a reconcile", LIMIT, || {
-            ensure!(operator.reconciles()? > reconciles, "none so far");
+            ensure!(operator.looks()?.caches > reconciles, "none so far");
             Ok(())
         })?;
         let now = operator.writes()?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::Cluster;
-use e2e::cluster::Crowd;
+use e2e::cluster::{Crowd, Looks};
+use e2e::larder::Metrics;
 
 const COUNT: u32 = 100;
 
@@ -21,19 +22,30 @@ pub(crate) fn many_caches_at_rest_cost_no_write_and_hardly_a_read(
     crowd.wait_until_applied(cluster, LIMIT)?;
     crowd.wait_until_ready(cluster, LIMIT)?;
     crowd.settle(cluster, &operator, LIMIT)?;
-    let (reads, writes) = (operator.reads()?, operator.writes()?);
+    let (reads, before) = (operator.reads()?, operator.metrics()?);
     crowd.look_at_all(cluster, &operator, usize::MAX, LIMIT)?;
-    let (reads, writes) = (operator.reads()? - reads, operator.writes()? - writes);
-    println!("  {COUNT} caches looked at: {reads} reads, {writes} writes");
-    ensure!(writes == 0.0, "{writes} writes while nothing changed");
+    let (reads, written) = (operator.reads()? - reads, operator.written_since(&before)?);
+    println!("  {COUNT} caches looked at: {reads} reads, written: {written:?}");
+    ensure!(
+        written.is_empty(),
+        "written while nothing changed: {}",
+        written.join(", ")
+    );
     ensure!(reads <= FEW, "{reads} reads while nothing changed");
     operator.terminate()?;
 
     let operator = cluster.start_operator()?;
-    crowd.wait_until_looked_at(&operator, 0.0, LIMIT)?;
-    let (reads, writes) = (operator.reads()?, operator.writes()?);
-    println!("  after a restart: {reads} reads, {writes} writes");
-    ensure!(writes == 0.0, "{writes} writes after a restart");
+    crowd.wait_until_looked_at(&operator, Looks::default(), LIMIT)?;
+    let (reads, written) = (
+        operator.reads()?,
+        operator.written_since(&Metrics::default())?,
+    );
+    println!("  after a restart: {reads} reads, written: {written:?}");
+    ensure!(
+        written.is_empty(),
+        "written after a restart: {}",
+        written.join(", ")
+    );
     ensure!(reads < f64::from(COUNT), "{reads} reads after a restart");
     operator.terminate()?;
     crowd.delete(cluster)
