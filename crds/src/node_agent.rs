@@ -1,6 +1,7 @@
 //! What the operator hands to the agents on the nodes, and what each of them answers on `/status`.
 //!
-//! The way there is a `ConfigMap` that the agents mount: one key for each cache, [`WiredCache::file_name`], with a [`WiredCache`] as JSON.
+//! The way there is a `ConfigMap` that the agents mount, and a `Secret` for what holds credentials: one key for each cache,
+//! [`WiredCache::file_name`], with a [`WiredCache`] as JSON.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,10 @@ pub struct WiredCache {
     pub namespace: String,
     /// Name of the `RegistryCache`.
     pub cache: String,
+    /// Random text, there if the files hold credentials: they are for root alone then, and nobody can guess them by their
+    /// [`hash`], which everybody may read who reaches an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
     /// Files by directory below containerd's `certs.d`, each directory with a `hosts.toml`.
     pub directories: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -148,6 +153,7 @@ mod tests {
             format: FORMAT,
             namespace: "team-a".to_owned(),
             cache: "images".to_owned(),
+            salt: None,
             directories: BTreeMap::from([(
                 "10.0.0.5_5000_".to_owned(),
                 files
@@ -163,6 +169,12 @@ mod tests {
         insta::assert_snapshot!(text);
         assert_eq!(WiredCache::parse(&text).unwrap(), wired());
         assert_eq!(wired().file_name(), "team-a.images.json");
+        let salted = WiredCache {
+            salt: Some("a".to_owned()),
+            ..wired()
+        };
+        assert_eq!(WiredCache::parse(&salted.to_text()).unwrap(), salted);
+        assert_ne!(hash(&salted.to_text()), hash(&wired().to_text()));
     }
 
     #[test]

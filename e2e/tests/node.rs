@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         mirrors::credentials_of_a_mirror_are_rendered_rotated_and_removed,
         pull::node_falls_back_to_the_upstream_while_the_cache_is_stopped,
         nodes::agent_wires_the_node_and_pulls_go_through_the_cache,
+        nodes::credentials_reach_the_node_for_root_alone,
         nodes::node_goes_past_a_cache_that_is_gone_and_comes_back,
         nodes::uninstall_leaves_the_node_as_it_was,
         outside::operator_outside_of_the_cluster_confirms_by_the_pod_proxy,

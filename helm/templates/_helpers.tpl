@@ -118,6 +118,7 @@ containers:
       - {name: containerd, mountPath: {{ dir . | quote }}, readOnly: true}
       {{- end }}
       - {name: mirrors, mountPath: /etc/larder/mirrors, readOnly: true}
+      - {name: confidential-mirrors, mountPath: /etc/larder/confidential-mirrors, readOnly: true}
 volumes:
   - name: certs
     hostPath: {path: {{ $agent.certsDirectory | quote }}, type: DirectoryOrCreate}
@@ -129,6 +130,9 @@ volumes:
   # Written by the operator, which may come later.
   - name: mirrors
     configMap: {name: {{ include "larder.nodeAgent.name" .root }}, optional: true}
+  # Likewise; it is there only while a mirror holds credentials.
+  - name: confidential-mirrors
+    secret: {secretName: {{ include "larder.nodeAgent.name" .root }}, optional: true, defaultMode: 0400}
 {{- with $agent.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}

@@ -106,6 +106,9 @@ pub struct NodeAgentArguments {
     /// Where the operator's files are mounted.
     #[arg(long, default_value = "/etc/larder/mirrors")]
     pub bundle_directory: PathBuf,
+    /// Where those of them are mounted that hold credentials.
+    #[arg(long, default_value = "/etc/larder/confidential-mirrors")]
+    pub confidential_bundle_directory: PathBuf,
     /// Namespaces of the caches that may be wired, besides what the operator hands over.
     #[arg(long = "namespace", value_delimiter = ',')]
     pub namespaces: Vec<String>,

@@ -162,7 +162,12 @@ impl Agent {
         let mut before: Option<(Bundle, Instant)> = None;
         loop {
             let read = tokio::task::block_in_place(|| {
-                bundle::read(&self.arguments.bundle_directory, &self.arguments.namespaces)
+                let arguments = &self.arguments;
+                bundle::read(
+                    &arguments.bundle_directory,
+                    &arguments.confidential_bundle_directory,
+                    &arguments.namespaces,
+                )
             });
             match read {
                 Ok(bundle) => {

@@ -2,9 +2,11 @@
 //! they are ([`count`]).
 //!
 //! One task for all caches (`round`), beside the reconciles: they say what is to be wired, and are woken when what the nodes say of a cache
-//! changes. The agents mount one `ConfigMap`, which belongs to their `DaemonSet`, so that neither outlives the other.
+//! changes. The agents mount one `ConfigMap`, and one Secret for what holds credentials. Both belong to their `DaemonSet`, so
+//! that none outlives the other.
 
 pub mod count;
+mod hand_over;
 mod round;
 pub mod wiring;
 
@@ -12,10 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crds::node_agent::WiredCache;
-use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::sync::Notify;
 
 use crate::args::NodesArguments;
+use crate::render::MirrorObject;
 use crate::render::names::Owner;
 use wiring::CacheKey;
 
@@ -74,7 +76,7 @@ impl Nodes {
     }
 
     /// Says what a cache wants to be wired, out of its mirror configurations.
-    pub fn declare(&self, owner: &Owner, mirrors: &[(&str, &ConfigMap)]) {
+    pub fn declare(&self, owner: &Owner, mirrors: &[(&str, &MirrorObject)]) {
         let Some(settings) = &self.settings else {
             return;
         };

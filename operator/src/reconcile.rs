@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use crate::confirm::{self, Confirmation, PodState, Target};
 use crate::context::Context;
 use crate::observe::Observed;
-use crate::render::MirrorObject;
 use crate::report::{Failure, Settled, chain};
 use crate::resolve::{Growth, ResolvedCache};
 use crate::{apply, observe, publish, render, report, resolve, retry};
@@ -131,13 +130,9 @@ async fn bring_in_line(
         Box::pin(ahead).await.map_err(failed)?;
         return Err(Error::Pending { message });
     }
-    // Agents mount what is no secret only.
     let for_nodes = cache.mirrors.iter().zip(&rendered.mirrors);
     let for_nodes: Vec<_> = for_nodes
-        .filter_map(|(mirror, object)| match object {
-            MirrorObject::ConfigMap(object) => Some((mirror.name.as_str(), object)),
-            MirrorObject::Secret(_) => None,
-        })
+        .map(|(mirror, object)| (mirror.name.as_str(), object))
         .collect();
     context.nodes.declare(&cache.owner, &for_nodes);
     let (client, owner) = (&context.client, &cache.owner);

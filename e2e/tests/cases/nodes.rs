@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,90 @@ pub(crate) fn agent_wires_the_node_and_pulls_go_through_the_cache(world: &mut Wo
         "somebody else than the cache asked the upstream: {foreign:?}"
     );
     forget(world, "wired")
+}
+
+pub(crate) fn credentials_reach_the_node_for_root_alone(world: &mut World) -> Result<()> {
+    let (cache, _) = wired(world)?;
+    let node = &mut world.node;
+    node.apply(&format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: people, namespace: {}}}
+type: kubernetes.io/basic-auth
+stringData: {{username: nodes, password: opensesame}}
+",
+        cache.namespace
+    ))?;
+    let with = r#"{"spec": {"access": {"basic": {"secretRef": {"name": "people"}}},
+        "mirrors": [{"name": "nodes", "credentialsSecretRef": {"name": "people"}}]}}"#;
+    cache.kubectl(
+        node,
+        &[
+            "patch",
+            "registrycache",
+            "images",
+            "--type=merge",
+            "--patch",
+            with,
+        ],
+    )?;
+    let header = "Authorization = \"Basic bm9kZXM6b3BlbnNlc2FtZQ==\"";
+    wait_for_hosts(node, |text| text.contains(header))?;
+    let path = node.hosts_directory().join("docker.io/hosts.toml");
+    let mode = fs::metadata(&path)
+        .context("failed to look at hosts.toml")?
+        .permissions()
+        .mode();
+    ensure!(mode & 0o777 == 0o600, "the file's mode is {mode:o}");
+    cache.wait_for_condition(node, "NodesWired", "True", WITHDRAW_LIMIT)?;
+    let handed = node.kubectl(&[
+        "--namespace",
+        AGENTS,
+        "get",
+        "configmap",
+        AGENTS,
+        "--output=yaml",
+    ])?;
+    ensure!(
+        !handed.contains("bm9kZXM6b3BlbnNlc2FtZQ"),
+        "the ConfigMap of the agents has credentials in it"
+    );
+
+    world.node.remove_all_workload_images()?;
+    world.upstream.clear_requests()?;
+    run_pod(world, "shown", HELLO)?;
+    let foreign = world.upstream.requests_past_the_cache()?;
+    ensure!(
+        foreign.is_empty(),
+        "somebody else than the cache asked the upstream: {foreign:?}"
+    );
+    forget(world, "shown")?;
+
+    let node = &mut world.node;
+    let without = r#"{"spec": {"access": null, "mirrors": [{"name": "nodes"}]}}"#;
+    cache.kubectl(
+        node,
+        &[
+            "patch",
+            "registrycache",
+            "images",
+            "--type=merge",
+            "--patch",
+            without,
+        ],
+    )?;
+    wait_for_hosts(node, |text| !text.contains("Authorization"))?;
+    cache.wait_for_condition(node, "NodesWired", "True", WITHDRAW_LIMIT)?;
+    cache.wait_until_ready(node)
+}
+
+fn wait_for_hosts(node: &Node, holds: impl Fn(&str) -> bool) -> Result<()> {
+    let path = node.hosts_directory().join("docker.io/hosts.toml");
+    wait::until("the node's file to follow", WITHDRAW_LIMIT, || {
+        let text = fs::read_to_string(&path).context("it can't be read")?;
+        ensure!(holds(&text), "{text}");
+        Ok(())
+    })
 }
 
 pub(crate) fn node_goes_past_a_cache_that_is_gone_and_comes_back(world: &mut World) -> Result<()> {

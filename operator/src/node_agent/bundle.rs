@@ -42,6 +42,8 @@ pub struct CacheFiles {
     pub namespace: String,
     pub cache: String,
     pub hash: String,
+    /// Whether there are credentials in the files.
+    pub confidential: bool,
     pub directories: BTreeMap<String, Files>,
     /// Whom to ask whether the cache serves.
     pub targets: BTreeSet<Target>,
@@ -57,13 +59,23 @@ pub struct Target {
     pub authorities: String,
 }
 
-/// Reads the directory. `namespaces` are those that the administrator has listed.
-pub fn read(directory: &Path, namespaces: &[String]) -> Result<Bundle, Error> {
+/// Reads the directory, and that of files with credentials, which may not be there. `namespaces` are those that the
+/// administrator has listed.
+pub fn read(directory: &Path, confidential: &Path, namespaces: &[String]) -> Result<Bundle, Error> {
+    let mut bundle = Bundle::new();
+    read_one(directory, namespaces, &mut bundle)?;
+    match read_one(confidential, namespaces, &mut bundle) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+        read => read?,
+    }
+    Ok(bundle)
+}
+
+fn read_one(directory: &Path, namespaces: &[String], bundle: &mut Bundle) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| Error { path, source }
     };
-    let mut bundle = Bundle::new();
     for entry in fs::read_dir(directory).map_err(failed(directory))? {
         let entry = entry.map_err(failed(directory))?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -75,7 +87,7 @@ pub fn read(directory: &Path, namespaces: &[String]) -> Result<Bundle, Error> {
         let text = fs::read_to_string(&path).map_err(failed(&path))?;
         bundle.insert(name, parse(&text, namespaces));
     }
-    Ok(bundle)
+    Ok(())
 }
 
 /// One file's meaning.
@@ -96,6 +108,7 @@ pub fn parse(text: &str, namespaces: &[String]) -> Entry {
     }
     let mut files = CacheFiles {
         hash: hash(text),
+        confidential: wired.salt.is_some(),
         namespace: wired.namespace,
         cache: wired.cache,
         directories: wired.directories,

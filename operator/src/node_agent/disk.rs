@@ -12,13 +12,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::plan::{Files, Record, Seen, Step};
 
 /// Directory of the records and backups. No registry can have this name.
 pub const BACKUP: &str = "_larder-backup";
+/// Permissions of files with credentials.
+const FOR_ROOT: u32 = 0o600;
 /// Ending of a record's name.
 const RECORD: &str = ".json";
 
@@ -137,7 +139,14 @@ impl Disk {
                 self.write(&self.record_path(directory), text.as_bytes(), None)
             }
             Step::MakeDirectory => self.make_directory(&place),
-            Step::Write { file, text } => self.write(&place.join(file), text.as_bytes(), None),
+            Step::Write {
+                file,
+                text,
+                confidential,
+            } => {
+                let permissions = confidential.then(|| fs::Permissions::from_mode(FOR_ROOT));
+                self.write(&place.join(file), text.as_bytes(), permissions)
+            }
             Step::PutBack { file } => {
                 self.make_directory(&place)?;
                 self.copy(&backup.join(file), &place.join(file))
@@ -202,12 +211,13 @@ impl Disk {
         self.ask("create", &temporary)?;
         let mut file = File::create_new(&temporary).map_err(failed("create", &temporary))?;
         self.ask("write", &temporary)?;
-        file.write_all(content)
-            .map_err(failed("write", &temporary))?;
+        // Before anything is in it that not everybody may read.
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)
                 .map_err(failed("write", &temporary))?;
         }
+        file.write_all(content)
+            .map_err(failed("write", &temporary))?;
         self.ask("sync", &temporary)?;
         file.sync_all().map_err(failed("sync", &temporary))?;
         self.rename(&temporary, path)

@@ -37,7 +37,12 @@ pub struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
     /// These files, on behalf of a file of the bundle.
-    Install { source: String, files: Files },
+    Install {
+        source: String,
+        files: Files,
+        /// Whether only root may read them.
+        confidential: bool,
+    },
     /// As it was before the agent came.
     Restore,
 }
@@ -55,6 +60,7 @@ pub enum Step {
     Write {
         file: String,
         text: String,
+        confidential: bool,
     },
     /// Bring a file back from the backup, over what is there.
     PutBack {
@@ -72,12 +78,16 @@ pub enum Step {
 /// The steps for one directory.
 pub fn plan(wish: &Wish, seen: &Seen) -> Vec<Step> {
     match wish {
-        Wish::Install { source, files } => install(source, files, seen),
+        Wish::Install {
+            source,
+            files,
+            confidential,
+        } => install(source, files, *confidential, seen),
         Wish::Restore => restore(seen),
     }
 }
 
-fn install(source: &str, files: &Files, seen: &Seen) -> Vec<Step> {
+fn install(source: &str, files: &Files, confidential: bool, seen: &Seen) -> Vec<Step> {
     let mut steps = Vec::new();
     let before = seen.record.as_ref();
     let mut record = Record {
@@ -107,6 +117,7 @@ fn install(source: &str, files: &Files, seen: &Seen) -> Vec<Step> {
             steps.push(Step::Write {
                 file: file.clone(),
                 text: text.clone(),
+                confidential,
             });
         }
     }
@@ -172,6 +183,7 @@ mod tests {
         Wish::Install {
             source: "a.b.json".to_owned(),
             files: files(list),
+            confidential: false,
         }
     }
 

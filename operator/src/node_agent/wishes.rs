@@ -39,6 +39,7 @@ pub fn decide(bundle: &Bundle, healths: &Healths, recorded: &BTreeMap<String, St
                 Verdict::Install => Wish::Install {
                     source: source.clone(),
                     files: contents.clone(),
+                    confidential: files.confidential,
                 },
             };
             wishes.directories.insert(directory.clone(), wish);
@@ -80,6 +81,7 @@ mod tests {
             format: 1,
             namespace: namespace.to_owned(),
             cache: "images".to_owned(),
+            salt: None,
             directories: directories
                 .iter()
                 .map(|name| ((*name).to_owned(), files()))

@@ -7,8 +7,7 @@ use std::time::Duration;
 use crds::node_agent::{AgentStatus, ProblemKind, WiredCache, hash};
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
@@ -25,7 +24,8 @@ use crate::report::chain;
 use crate::watches::Scope;
 
 use super::count::{self, Answer, Answers, NodesSeen, Trouble};
-use super::wiring::{self, CacheKey, Wiring, config_map, taken_message};
+use super::hand_over::{self, hand_over};
+use super::wiring::{CacheKey, taken_message};
 use super::{Settings, lock};
 
 /// Time between two rounds of questions.
@@ -45,12 +45,8 @@ pub enum Error {
         what: &'static str,
         source: Box<kube::Error>,
     },
-    #[error("failed to write ConfigMap {namespace}/{name} of the node agents")]
-    Write {
-        namespace: String,
-        name: String,
-        source: Box<kube::Error>,
-    },
+    #[error("failed to hand files to the node agents")]
+    HandOver { source: hand_over::Error },
 }
 
 /// Hands over the files of all caches and asks the agents until dropped. Without agents it does nothing.
@@ -135,15 +131,19 @@ impl Round<'_> {
             );
             return Ok((troubled(&declared, &Trouble::Other { message }), false));
         };
-        let (wiring, trouble) = self.hand_over(&daemon_set, known, &declared).await?;
-        if let Some(trouble) = trouble {
+        let uid = daemon_set.uid().unwrap_or_default();
+        let outcome = hand_over(client, settings, &uid, known, &declared)
+            .await
+            .map_err(|source| Error::HandOver { source })?;
+        if let Some(trouble) = outcome.trouble {
             return Ok((troubled(&declared, &trouble), false));
         }
+        let wiring = outcome.wiring;
         let answers = self.ask(&daemon_set).await?;
         let hashes: BTreeMap<CacheKey, String> = known
             .iter()
             .filter_map(|key| {
-                let text = wiring.data.get(&wiring::file_name(key))?;
+                let text = wiring.handed.text(key)?;
                 Some((key.clone(), hash(text)))
             })
             .collect();
@@ -152,6 +152,16 @@ impl Round<'_> {
         let mut seen = BTreeMap::new();
         for (key, hash) in &hashes {
             seen.insert(key.clone(), count::count(key, hash, &answers));
+        }
+        let confidential = |key: &CacheKey| {
+            let wired = declared.get(key).and_then(Option::as_ref);
+            wired.is_some_and(|wired| wired.salt.is_some())
+        };
+        if let Some(trouble) = &outcome.confidential_trouble {
+            for (_, entry) in seen.iter_mut().filter(|(key, _)| confidential(key)) {
+                entry.ready = 0;
+                entry.trouble = Some(trouble.clone());
+            }
         }
         for (key, taken) in &wiring.taken {
             let entry = seen.entry(key.clone()).or_default();
@@ -162,56 +172,6 @@ impl Round<'_> {
             });
         }
         Ok((seen, !lagging.is_empty()))
-    }
-
-    /// Writes the `ConfigMap` where it differs.
-    async fn hand_over(
-        &self,
-        daemon_set: &DaemonSet,
-        known: &BTreeSet<CacheKey>,
-        declared: &BTreeMap<CacheKey, Option<WiredCache>>,
-    ) -> Result<(Wiring, Option<Trouble>), Error> {
-        let settings = self.settings;
-        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &settings.namespace);
-        let live = api
-            .get_opt(&settings.name)
-            .await
-            .map_err(read("the ConfigMap"))?;
-        let uid = daemon_set.uid().unwrap_or_default();
-        let ours = |one: &OwnerReference| one.controller == Some(true) && one.uid == uid;
-        let foreign = live
-            .as_ref()
-            .is_some_and(|live| !live.owner_references().iter().any(ours));
-        let data = live.and_then(|live| live.data);
-        let wiring = wiring::wiring(
-            settings,
-            known,
-            declared,
-            data.as_ref().unwrap_or(&BTreeMap::new()),
-        );
-        if foreign {
-            let message = format!(
-                "ConfigMap {}/{} exists and does not belong to the DaemonSet of the node agents: delete it.",
-                settings.namespace, settings.name
-            );
-            return Ok((wiring, Some(Trouble::NotOwned { message })));
-        }
-        if data.as_ref() != Some(&wiring.data) {
-            tracing::info!(
-                caches = wiring.data.len(),
-                "handing mirror files to the node agents"
-            );
-            let body = config_map(settings, &uid, &wiring);
-            let parameters = PatchParams::apply(FIELD_MANAGER).force();
-            api.patch(&settings.name, &parameters, &Patch::Apply(&body))
-                .await
-                .map_err(|source| Error::Write {
-                    namespace: settings.namespace.clone(),
-                    name: settings.name.clone(),
-                    source: Box::new(source),
-                })?;
-        }
-        Ok((wiring, None))
     }
 
     async fn ask(&mut self, daemon_set: &DaemonSet) -> Result<Answers, Error> {
@@ -293,7 +253,7 @@ impl Round<'_> {
         }
     }
 
-    /// A changed annotation makes kubelet bring the `ConfigMap` into the pod at once. A failure is only logged: the next round,
+    /// A changed annotation makes kubelet bring new files into the pod at once. A failure is only logged: the next round,
     /// or kubelet's own sync, makes up for it.
     async fn nudge(&self, lagging: &[&Answer]) {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.settings.namespace);

@@ -3,24 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::node_agent::{FORMAT, HOSTS_FILE, WiredCache};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use kube::api::ObjectMeta;
 
 use super::Settings;
 use crate::containerd::Hosts;
+use crate::render::MirrorObject;
 use crate::render::names::{self, Owner};
 
 /// Namespace and name of a cache.
 pub type CacheKey = (String, String);
 
+/// Texts of [`WiredCache`]s by their file names: data of one of the agents' objects.
+pub type Texts = BTreeMap<String, String>;
+
+/// The data of both objects of the agents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Handed {
+    /// Of the `ConfigMap`.
+    pub open: Texts,
+    /// Of the Secret.
+    pub confidential: Texts,
+}
+
 /// What is to be handed over, and what is not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wiring {
-    /// Data of the `ConfigMap`.
-    pub data: BTreeMap<String, String>,
+    pub handed: Handed,
     /// Directories that a cache does not get, with the cache that has each.
     pub taken: BTreeMap<CacheKey, Vec<(String, CacheKey)>>,
 }
@@ -30,13 +43,13 @@ pub struct Wiring {
 pub fn wired(
     settings: &Settings,
     owner: &Owner,
-    mirrors: &[(&str, &ConfigMap)],
+    mirrors: &[(&str, &MirrorObject)],
 ) -> Option<WiredCache> {
     if !settings.namespaces.contains(&owner.namespace) {
         return None;
     }
     let (_, mirror) = mirrors.iter().find(|(name, _)| *name == settings.mirror)?;
-    let data = mirror.data.as_ref()?;
+    let data = &mirror.texts();
     let suffix = format!(".{HOSTS_FILE}");
     let directories: BTreeMap<_, _> = data
         .iter()
@@ -49,6 +62,8 @@ pub fn wired(
         format: FORMAT,
         namespace: owner.namespace.clone(),
         cache: owner.name.clone(),
+        // The salt itself comes when it is handed over.
+        salt: matches!(mirror, MirrorObject::Secret(_)).then(String::new),
         directories,
     })
 }
@@ -62,13 +77,28 @@ fn files(hosts: &str, data: &BTreeMap<String, String>) -> BTreeMap<String, Strin
     files
 }
 
+impl Handed {
+    fn get(&self, key: &CacheKey) -> Option<WiredCache> {
+        let name = file_name(key);
+        let text = self.confidential.get(&name).or(self.open.get(&name))?;
+        WiredCache::parse(text).ok()
+    }
+
+    /// The text of a cache.
+    pub fn text(&self, key: &CacheKey) -> Option<&String> {
+        let name = file_name(key);
+        self.open.get(&name).or(self.confidential.get(&name))
+    }
+}
+
 /// Puts all caches together. `known` are those that exist; one of them that was not looked at since the operator's start has no
-/// entry in `declared`, and keeps what is `live`.
+/// entry in `declared`, and keeps what is `live`. `salt` makes a new one.
 pub fn wiring(
     settings: &Settings,
     known: &BTreeSet<CacheKey>,
     declared: &BTreeMap<CacheKey, Option<WiredCache>>,
-    live: &BTreeMap<String, String>,
+    live: &Handed,
+    mut salt: impl FnMut() -> String,
 ) -> Wiring {
     let mut wiring = Wiring::default();
     let mut owners: BTreeMap<String, CacheKey> = BTreeMap::new();
@@ -79,9 +109,7 @@ pub fn wiring(
     for key in caches {
         let cache = match declared.get(key) {
             Some(declared) => declared.clone(),
-            None => live
-                .get(&file_name(key))
-                .and_then(|text| WiredCache::parse(text).ok()),
+            None => live.get(key),
         };
         let Some(mut cache) = cache else {
             continue;
@@ -96,43 +124,68 @@ pub fn wiring(
             }
             owner == key
         });
-        if !cache.directories.is_empty() {
-            wiring.data.insert(cache.file_name(), cache.to_text());
+        if cache.directories.is_empty() {
+            continue;
         }
+        if cache.salt.is_some() {
+            let before = live.get(key).and_then(|before| before.salt);
+            cache.salt = Some(before.unwrap_or_else(&mut salt));
+        }
+        let texts = match cache.salt {
+            Some(_) => &mut wiring.handed.confidential,
+            None => &mut wiring.handed.open,
+        };
+        texts.insert(cache.file_name(), cache.to_text());
     }
     wiring
 }
 
-/// The key of a cache in the `ConfigMap`.
-pub fn file_name((namespace, cache): &CacheKey) -> String {
+/// The key of a cache in the agents' objects.
+fn file_name((namespace, cache): &CacheKey) -> String {
     WiredCache {
         format: FORMAT,
         namespace: namespace.clone(),
         cache: cache.clone(),
+        salt: None,
         directories: BTreeMap::new(),
     }
     .file_name()
 }
 
 /// The agents' `ConfigMap`.
-pub(super) fn config_map(settings: &Settings, daemon_set_uid: &str, wiring: &Wiring) -> ConfigMap {
+pub(super) fn config_map(settings: &Settings, daemon_set_uid: &str, texts: Texts) -> ConfigMap {
     ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(settings.name.clone()),
-            namespace: Some(settings.namespace.clone()),
-            labels: Some(names::labels(&settings.name, names::Component::NodeAgent)),
-            owner_references: Some(vec![OwnerReference {
-                api_version: DaemonSet::api_version(&()).into_owned(),
-                kind: DaemonSet::kind(&()).into_owned(),
-                name: settings.name.clone(),
-                uid: daemon_set_uid.to_owned(),
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
-        data: Some(wiring.data.clone()),
+        metadata: metadata(settings, daemon_set_uid),
+        data: Some(texts),
         ..ConfigMap::default()
+    }
+}
+
+/// The agents' Secret.
+pub(super) fn secret(settings: &Settings, daemon_set_uid: &str, texts: Texts) -> Secret {
+    let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
+    Secret {
+        metadata: metadata(settings, daemon_set_uid),
+        type_: Some("Opaque".to_owned()),
+        data: Some(texts.into_iter().map(bytes).collect()),
+        ..Secret::default()
+    }
+}
+
+fn metadata(settings: &Settings, daemon_set_uid: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(settings.name.clone()),
+        namespace: Some(settings.namespace.clone()),
+        labels: Some(names::labels(&settings.name, names::Component::NodeAgent)),
+        owner_references: Some(vec![OwnerReference {
+            api_version: DaemonSet::api_version(&()).into_owned(),
+            kind: DaemonSet::kind(&()).into_owned(),
+            name: settings.name.clone(),
+            uid: daemon_set_uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
     }
 }
 
@@ -174,15 +227,15 @@ mod tests {
         }
     }
 
-    fn mirror(data: &[(&str, &str)]) -> ConfigMap {
-        ConfigMap {
+    fn mirror(data: &[(&str, &str)]) -> MirrorObject {
+        let data = data.iter();
+        MirrorObject::ConfigMap(ConfigMap {
             data: Some(
-                data.iter()
-                    .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                data.map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
                     .collect(),
             ),
             ..ConfigMap::default()
-        }
+        })
     }
 
     fn key(namespace: &str) -> CacheKey {
@@ -209,6 +262,14 @@ mod tests {
         assert!(wired(&settings(), &owner("a"), &[("edge", &mirror)]).is_none());
     }
 
+    fn together(
+        known: &BTreeSet<CacheKey>,
+        declared: &BTreeMap<CacheKey, Option<WiredCache>>,
+        live: &Handed,
+    ) -> Wiring {
+        wiring(&settings(), known, declared, live, || "salt".to_owned())
+    }
+
     fn declared(namespace: &str, upstreams: &[&str]) -> Option<WiredCache> {
         let data: Vec<_> = upstreams
             .iter()
@@ -225,10 +286,11 @@ mod tests {
             (key("a"), declared("a", &["docker.io", "quay.io"])),
             (key("z"), declared("z", &["docker.io"])),
         ];
-        let wiring = wiring(&settings(), &known, &all.into(), &BTreeMap::new());
-        let keys: Vec<_> = wiring.data.keys().map(String::as_str).collect();
+        let wiring = together(&known, &all.into(), &Handed::default());
+        let handed = &wiring.handed.open;
+        let keys: Vec<_> = handed.keys().map(String::as_str).collect();
         assert_eq!(keys, ["a.images.json", "z.images.json"]);
-        let second = WiredCache::parse(&wiring.data["a.images.json"]).unwrap();
+        let second = WiredCache::parse(&handed["a.images.json"]).unwrap();
         assert_eq!(second.directories.keys().collect::<Vec<_>>(), ["quay.io"]);
         assert_eq!(
             wiring.taken,
@@ -240,13 +302,38 @@ mod tests {
     fn a_restart_takes_nothing_away_from_nodes() {
         let known = [key("a")].into();
         let all = [(key("a"), declared("a", &["docker.io"]))].into();
-        let before = wiring(&settings(), &known, &all, &BTreeMap::new());
+        let before = together(&known, &all, &Handed::default());
         // Nothing is declared yet; only what exists no more goes.
-        let mut live = before.data.clone();
-        live.insert("z.images.json".to_owned(), String::new());
-        let after = wiring(&settings(), &known, &BTreeMap::new(), &live);
-        assert_eq!(after.data, before.data);
-        let without = wiring(&settings(), &known, &[(key("a"), None)].into(), &live);
-        assert!(without.data.is_empty());
+        let mut live = before.handed.clone();
+        live.open.insert("z.images.json".to_owned(), String::new());
+        let after = together(&known, &BTreeMap::new(), &live);
+        assert_eq!(after.handed, before.handed);
+        let without = together(&known, &[(key("a"), None)].into(), &live);
+        assert_eq!(without.handed, Handed::default());
+    }
+
+    #[test]
+    fn credentials_go_their_own_way_under_a_salt_that_stays() {
+        let text = ByteString(HOSTS.as_bytes().to_vec());
+        let secret = MirrorObject::Secret(Secret {
+            data: Some([("docker.io.hosts.toml".to_owned(), text)].into()),
+            ..Secret::default()
+        });
+        let known = [key("a")].into();
+        let wired = wired(&settings(), &owner("a"), &[("nodes", &secret)]);
+        let all = [(key("a"), wired)].into();
+        let first = together(&known, &all, &Handed::default()).handed;
+        assert!(first.open.is_empty());
+        let handed = WiredCache::parse(&first.confidential["a.images.json"]).unwrap();
+        assert_eq!(handed.salt.as_deref(), Some("salt"));
+        let other = || "another salt".to_owned();
+        for declared in [&all, &BTreeMap::new()] {
+            let again = wiring(&settings(), &known, declared, &first, other);
+            assert_eq!(again.handed, first);
+        }
+        // The credentials are no longer asked for.
+        let open = [(key("a"), declared("a", &["docker.io"]))].into();
+        let after = together(&known, &open, &first).handed;
+        assert!(after.confidential.is_empty() && after.open.len() == 1);
     }
 }

@@ -113,6 +113,19 @@ fn yaml(value: &impl Serialize) -> String {
 }
 
 impl MirrorObject {
+    /// The files in it.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::ConfigMap(object) => object.data.clone().unwrap_or_default(),
+            Self::Secret(object) => {
+                let text = |(key, bytes): (&String, &ByteString)| {
+                    (key.clone(), String::from_utf8_lossy(&bytes.0).into_owned())
+                };
+                object.data.iter().flatten().map(text).collect()
+            }
+        }
+    }
+
     /// Kind and name.
     pub(crate) fn target(&self) -> MirrorTarget {
         let (kind, metadata) = match self {

@@ -15,6 +15,7 @@ type Wishes = BTreeMap<String, Wish>;
 
 fn install(files: &[(&str, &str)]) -> Wish {
     Wish::Install {
+        confidential: false,
         source: "a.images.json".to_owned(),
         files: files
             .iter()
