@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::cache_policy::CachePolicy;
-use futures::{Stream, StreamExt as _};
+use crds::registry_cache::RegistryCache;
+use futures::future::{BoxFuture, Shared};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -51,7 +53,7 @@ pub enum Error {
 }
 
 /// What one reconcile needs.
-struct Shared {
+struct Parts {
     context: Arc<Context>,
     known: Known,
 }
@@ -61,6 +63,8 @@ struct Shared {
 struct Known {
     policies: Store<GuardedPolicy>,
     caches: Store<GuardedCache>,
+    /// Whether the caches are known; `false`: they never will be. The store itself wakes only one of those who wait for it.
+    caches_known: Shared<BoxFuture<'static, bool>>,
 }
 
 /// Keeps the status of all policies of a namespace, or of all namespaces, until told to stop.
@@ -68,21 +72,29 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: Cancell
     let client = &context.client;
     let (policies, policy_writer) = reflector::store();
     let (caches, cache_writer) = reflector::store();
-    let known = Known { policies, caches };
+    let all_caches = caches.clone();
+    let caches_known = async move { all_caches.wait_until_ready().await.is_ok() };
+    let known = Known {
+        policies,
+        caches,
+        caches_known: caches_known.boxed().shared(),
+    };
     let policy_events = watcher(
         scoped::<GuardedPolicy>(client, namespace.as_deref()),
         watcher::Config::default(),
     )
     .default_backoff()
+    .modify(|policy| policy.managed_fields_mut().clear())
     .reflect(policy_writer);
     let cache_events = watcher(
         scoped::<GuardedCache>(client, namespace.as_deref()),
         watcher::Config::default(),
     )
     .default_backoff()
+    .modify(without_words)
     .reflect(cache_writer);
     let (of_policy, of_cache) = (known.clone(), known.clone());
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(Parts {
         context: context.clone(),
         known: known.clone(),
     });
@@ -100,6 +112,20 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: Cancell
         .run(one, retry_later, shared)
         .for_each(|_| ready(()))
         .await;
+}
+
+/// What a cache says to people is no part of what is said of its policies, and most of what there is of it.
+fn without_words(cache: &mut GuardedCache) {
+    cache.managed_fields_mut().clear();
+    cache.annotations_mut().clear();
+    if let Ok(RegistryCache {
+        status: Some(status),
+        ..
+    }) = &mut cache.0
+    {
+        status.conditions.clear();
+        status.mirrors.clear();
+    }
 }
 
 /// The policies that the events of a watch wake.
@@ -203,7 +229,7 @@ fn lists(policy: &GuardedPolicy, cache: &str) -> bool {
     })
 }
 
-async fn one(policy: Arc<GuardedPolicy>, shared: Arc<Shared>) -> Result<Action, Error> {
+async fn one(policy: Arc<GuardedPolicy>, shared: Arc<Parts>) -> Result<Action, Error> {
     let context = &shared.context;
     let namespace = policy.namespace().unwrap_or_default();
     let name = policy.name_any();
@@ -229,14 +255,12 @@ async fn one(policy: Arc<GuardedPolicy>, shared: Arc<Shared>) -> Result<Action, 
     Ok(Action::requeue(retry::periodic()))
 }
 
-async fn reconcile(shared: &Shared, namespace: &str, name: &str) -> Result<(), Error> {
-    let Shared { context, known } = shared;
+async fn reconcile(shared: &Parts, namespace: &str, name: &str) -> Result<(), Error> {
+    let Parts { context, known } = shared;
     // Without it, a new operator would write that no cache follows the policy.
-    known
-        .caches
-        .wait_until_ready()
-        .await
-        .map_err(|_| Error::Ends)?;
+    if !known.caches_known.clone().await {
+        return Err(Error::Ends);
+    }
     let policies: Api<CachePolicy> = Api::namespaced(context.client.clone(), namespace);
     let policy = policies
         .get_opt(name)
@@ -286,7 +310,7 @@ async fn reconcile(shared: &Shared, namespace: &str, name: &str) -> Result<(), E
     clippy::needless_pass_by_value,
     reason = "the controller passes its parts by value"
 )]
-fn retry_later(policy: Arc<GuardedPolicy>, error: &Error, shared: Arc<Shared>) -> Action {
+fn retry_later(policy: Arc<GuardedPolicy>, error: &Error, shared: Arc<Parts>) -> Action {
     let namespace = policy.namespace().unwrap_or_default();
     let name = policy.name_any();
     let wait = shared.context.failures.failed(&key(&namespace, &name));

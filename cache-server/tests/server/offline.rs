@@ -1,6 +1,6 @@
 //! No upstream can be reached: the server starts, serves what it has, and says that it is old.
 
-use crate::support::{FakeUpstream, Program, content, digest, eventually};
+use crate::support::{FakeUpstream, HOST, Program, TestServer, content, digest, edit, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_any_upstream_serves_what_is_stored_and_says_that_it_is_stale() {
@@ -72,4 +72,33 @@ async fn a_start_without_any_upstream_serves_what_is_stored_and_says_that_it_is_
     assert_eq!(request["target"], "access");
     assert_eq!(request["outcome"], "stale");
     assert_eq!(request["bytes"], image.manifest.len());
+}
+
+/// The name is one that never resolves (RFC 6761), whether a name server says so or none answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_whose_name_does_not_resolve_is_one_that_is_away() {
+    let upstream = FakeUpstream::start().await;
+    let layer = content(5000, 1);
+    let image = upstream.image("a", "v1", std::slice::from_ref(&layer));
+    let server = TestServer::builder()
+        .upstream(HOST, &upstream)
+        .tail("freshness: {refreshAfter: 0s}")
+        .start()
+        .await;
+    let blob = format!("/v2/a/blobs/{}", digest(&layer));
+    for path in ["/v2/a/manifests/v1", &blob] {
+        assert_eq!(server.get(path).await.status, 200);
+    }
+    let (known, endpoint) = (upstream.endpoint(), "http://registry.invalid:5000");
+    edit(&server, |text| text.replace(&known, endpoint)).await;
+
+    assert_eq!(server.get(&blob).await.cache_status(), "larder; hit");
+    let stale = server.get("/v2/a/manifests/v1").await;
+    assert_eq!(stale.cache_status(), "larder; hit; detail=stale");
+    assert_eq!(stale.content(), &image.manifest[..]);
+    let other = format!("/v2/a/blobs/{}", digest(b"never seen"));
+    let lost = server.get(&other).await;
+    assert_eq!(lost.status, 503);
+    assert_eq!(lost.header("retry-after"), "5");
+    assert_eq!(upstream.count(&other), 0);
 }

@@ -11,6 +11,9 @@ const COUNT: u32 = 100;
 
 const LIMIT: Duration = Duration::from_mins(3);
 
+/// From the start of an operator until it has looked at all of them: half of what a reconcile that hangs would take to be given up.
+const SOON: Duration = Duration::from_secs(30);
+
 /// Reads that waking all caches may cost: each policy is looked at again, and which kinds exist every half minute.
 const FEW: f64 = 20.0;
 
@@ -35,7 +38,7 @@ pub(crate) fn many_caches_at_rest_cost_no_write_and_hardly_a_read(
     operator.terminate()?;
 
     let operator = cluster.start_operator()?;
-    crowd.wait_until_looked_at(&operator, Looks::default(), LIMIT)?;
+    crowd.wait_until_looked_at(&operator, Looks::default(), SOON)?;
     let (reads, written) = (
         operator.reads()?,
         operator.written_since(&Metrics::default())?,
