@@ -19,7 +19,6 @@ use tokio::runtime::Runtime;
 
 use crate::component::Component;
 use crate::larder::{NAMESPACE, OPERATOR_NAME, RELEASE, workspace};
-pub use crate::node::control_plane::Pace;
 use crate::node::pki::Authority;
 use crate::node::{control_plane, etcd, network};
 use crate::programs::{self, Build};
@@ -82,7 +81,7 @@ impl Setting for Cluster {
     }
 
     fn start(state: &Path, progress: Progress<'_>) -> Result<Self> {
-        Self::start_with(Build::Quick, Pace::Quick, state, progress)
+        Self::start_with(Build::Quick, state, progress)
     }
 
     fn check_running(&mut self) -> Result<()> {
@@ -109,12 +108,7 @@ impl Cluster {
     }
 
     /// Starts everything below the state directory, inside the namespaces, with Larder's definitions and the operator's rights.
-    pub fn start_with(
-        build: Build,
-        pace: Pace,
-        state: &Path,
-        progress: Progress<'_>,
-    ) -> Result<Self> {
+    pub fn start_with(build: Build, state: &Path, progress: Progress<'_>) -> Result<Self> {
         let tools = Tools::ensure_these(TOOLS, progress)?;
         let directory = state.join("cluster");
         let log = directory.join("log");
@@ -128,7 +122,7 @@ impl Cluster {
         let api = Api::new(&directory)?;
         wait_until_ready(&runtime, &api, &mut api_server)?;
         make_node_and_storage_class(&runtime, &api)?;
-        let manager = control_plane::start_manager(&directory, &tools, CONTROLLERS, pace)?;
+        let manager = control_plane::start_manager(&directory, &tools, CONTROLLERS)?;
         let cluster = Self {
             kubelet: FakeKubelet::start(&runtime, api.clone())?,
             api,

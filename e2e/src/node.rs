@@ -73,12 +73,8 @@ impl Node {
             node.kubectl(&["get", "--raw", "/readyz"])
         })?;
         progress("starting the controllers, kubelet and kube-proxy");
-        node.components.push(control_plane::start_manager(
-            &node.directory,
-            tools,
-            "*",
-            control_plane::Pace::Quick,
-        )?);
+        node.components
+            .push(control_plane::start_manager(&node.directory, tools, "*")?);
         node.components
             .push(control_plane::start_scheduler(&node.directory, tools)?);
         node.components

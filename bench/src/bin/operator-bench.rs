@@ -1,5 +1,5 @@
 //! What a thousand caches cost the operator: from nothing to all children, at rest, and after a restart. The control plane is
-//! real and as it comes, pods are made up, and everything shares the cores of this machine.
+//! real, pods are made up, and everything shares the cores of this machine.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bench::section;
-use e2e::cluster::{Cluster, Crowd, Looks, Pace};
+use e2e::cluster::{Cluster, Crowd, Looks};
 use e2e::namespaces::{self, Side};
 use e2e::programs::Build;
 use e2e::{Progress, runner};
@@ -59,7 +59,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Result<String> {
-    let mut cluster = Cluster::start_with(build, Pace::Usual, state, progress)?;
+    let mut cluster = Cluster::start_with(build, state, progress)?;
     progress("creating the caches");
     let crowd = Crowd::create(&cluster, count)?;
     let mut rows = Vec::new();

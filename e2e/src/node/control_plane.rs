@@ -42,21 +42,11 @@ pub(crate) fn start_api_server(directory: &Path, tools: &Tools) -> Result<Compon
     )
 }
 
-/// How often each of Kubernetes' own controllers may ask the API server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// 20 times a second, as in clusters that say nothing else.
-    Usual,
-    /// Ten times as often: what depends on them is no matter of their pace.
-    Quick,
-}
-
 /// Needs an API server that is ready: it exits when there is none. `controllers` is what `--controllers` says.
 pub(crate) fn start_manager(
     directory: &Path,
     tools: &Tools,
     controllers: &str,
-    pace: Pace,
 ) -> Result<Component> {
     let mut manager = Command::new(tools.path("kube-controller-manager")?);
     manager
@@ -70,10 +60,10 @@ pub(crate) fn start_manager(
             "--use-service-account-credentials=true",
             "--allocate-node-cidrs=false",
             "--leader-elect=false",
+            // The defaults, 20 and 30, are what a test with many objects would measure.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
         ]);
-    if pace == Pace::Quick {
-        manager.args(["--kube-api-qps=200", "--kube-api-burst=400"]);
-    }
     Component::start(
         "kube-controller-manager",
         &mut manager,
