@@ -214,9 +214,8 @@ impl Known {
 
 /// Whether the cache follows the policy.
 fn names(cache: &GuardedCache, policy: &str) -> bool {
-    let refers = |cache: &crds::registry_cache::RegistryCache| {
-        cache.spec.policy_refs.iter().any(|one| one.name == policy)
-    };
+    let refers =
+        |cache: &RegistryCache| cache.spec.policy_refs.iter().any(|one| one.name == policy);
     cache.0.as_ref().is_ok_and(refers)
 }
 
