@@ -59,8 +59,9 @@ fn definitions_go_with_the_release_if_they_shall() {
 
 #[test]
 fn operator_writes_no_secret_if_it_shall_not() {
-    let writes_secrets = |settings: &[&str]| {
-        let show = ["--show-only", "templates/rbac.yaml"];
+    let writes_secrets = |file: &str, settings: &[&str]| {
+        let file = format!("templates/{file}");
+        let show = ["--show-only", &file, "--set", "nodeAgent.enabled=true"];
         let rendered = template(&[&show, settings].concat()).unwrap();
         let found = objects(&rendered);
         let rules = found.iter().filter_map(|role| role["rules"].as_array());
@@ -73,8 +74,13 @@ fn operator_writes_no_secret_if_it_shall_not() {
             verbs.is_some_and(|all| all.iter().any(|one| one == "create" || one == "patch"))
         })
     };
-    assert!(writes_secrets(&[]));
-    assert!(!writes_secrets(&["--set", "mirrorSecrets=false"]));
+    for file in ["rbac.yaml", "node-agent-rbac.yaml"] {
+        assert!(writes_secrets(file, &[]), "{file}");
+        assert!(
+            !writes_secrets(file, &["--set", "mirrorSecrets=false"]),
+            "{file}"
+        );
+    }
 }
 
 #[test]
