@@ -63,8 +63,8 @@ struct Parts {
 struct Known {
     policies: Store<GuardedPolicy>,
     caches: Store<GuardedCache>,
-    /// Whether the caches are known; `false`: they never will be. The store itself wakes only one of those who wait for it.
-    caches_known: Shared<BoxFuture<'static, bool>>,
+    /// Whether all caches are known; `false`: they never will be. The store itself wakes only one of those who wait for it.
+    complete: Shared<BoxFuture<'static, bool>>,
 }
 
 /// Keeps the status of all policies of a namespace, or of all namespaces, until told to stop.
@@ -73,11 +73,11 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: Cancell
     let (policies, policy_writer) = reflector::store();
     let (caches, cache_writer) = reflector::store();
     let all_caches = caches.clone();
-    let caches_known = async move { all_caches.wait_until_ready().await.is_ok() };
+    let complete = async move { all_caches.wait_until_ready().await.is_ok() };
     let known = Known {
         policies,
         caches,
-        caches_known: caches_known.boxed().shared(),
+        complete: complete.boxed().shared(),
     };
     let policy_events = watcher(
         scoped::<GuardedPolicy>(client, namespace.as_deref()),
@@ -257,7 +257,7 @@ async fn one(policy: Arc<GuardedPolicy>, shared: Arc<Parts>) -> Result<Action, E
 async fn reconcile(shared: &Parts, namespace: &str, name: &str) -> Result<(), Error> {
     let Parts { context, known } = shared;
     // Without it, a new operator would write that no cache follows the policy.
-    if !known.caches_known.clone().await {
+    if !known.complete.clone().await {
         return Err(Error::Ends);
     }
     let policies: Api<CachePolicy> = Api::namespaced(context.client.clone(), namespace);
