@@ -72,13 +72,7 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: Cancell
     let client = &context.client;
     let (policies, policy_writer) = reflector::store();
     let (caches, cache_writer) = reflector::store();
-    let all_caches = caches.clone();
-    let complete = async move { all_caches.wait_until_ready().await.is_ok() };
-    let known = Known {
-        policies,
-        caches,
-        complete: complete.boxed().shared(),
-    };
+    let known = Known::new(policies, caches);
     let policy_events = watcher(
         scoped::<GuardedPolicy>(client, namespace.as_deref()),
         watcher::Config::default(),
@@ -149,6 +143,16 @@ where
 }
 
 impl Known {
+    fn new(policies: Store<GuardedPolicy>, caches: Store<GuardedCache>) -> Self {
+        let all = caches.clone();
+        let complete = async move { all.wait_until_ready().await.is_ok() };
+        Self {
+            policies,
+            caches,
+            complete: complete.boxed().shared(),
+        }
+    }
+
     /// An edited policy may hide the rules of those that stand behind it in a cache. A list that is complete may lack what an earlier one had.
     fn on_policy(&self, event: &Event<GuardedPolicy>) -> Vec<ObjectRef<GuardedPolicy>> {
         match event {
@@ -322,4 +326,27 @@ fn retry_later(policy: Arc<GuardedPolicy>, error: &Error, shared: Arc<Parts>) ->
 
 fn key(namespace: &str, name: &str) -> String {
     format!("policy {namespace}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_that_wait_for_the_caches_are_woken() {
+        let (policies, _policy_writer) = reflector::store();
+        let (caches, mut writer) = reflector::store();
+        let known = Known::new(policies, caches);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| tokio::spawn(known.complete.clone()))
+            .collect();
+        // On this one thread, each of them comes to its wait meanwhile.
+        tokio::task::yield_now().await;
+        writer.apply_watcher_event(&Event::Init);
+        writer.apply_watcher_event(&Event::InitDone);
+        for one in waiting {
+            let woken = tokio::time::timeout(Duration::from_secs(10), one).await;
+            assert!(woken.expect("it hangs").unwrap());
+        }
+    }
 }
