@@ -61,7 +61,8 @@ fn definitions_go_with_the_release_if_they_shall() {
 fn operator_writes_no_secret_if_it_shall_not() {
     let writes_secrets = |file: &str, settings: &[&str]| {
         let file = format!("templates/{file}");
-        let show = ["--show-only", &file, "--set", "nodeAgent.enabled=true"];
+        let agents = "nodeAgent.enabled=true,nodeAgent.namespaces={a}";
+        let show = ["--show-only", &file, "--set", agents];
         let rendered = template(&[&show, settings].concat()).unwrap();
         let found = objects(&rendered);
         let rules = found.iter().filter_map(|role| role["rules"].as_array());
