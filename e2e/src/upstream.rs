@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::blocking::Client;
 
 use crate::component::Component;
@@ -138,6 +138,16 @@ http: {{addr: \"{ADDRESS}:{port}\"}}
         let mut requests = self.requests()?;
         requests.retain(|request| !request.is_of_a_cache());
         Ok(requests)
+    }
+
+    /// Fails if anybody else than a cache asked for anything.
+    pub fn only_caches_asked(&self) -> Result<()> {
+        let others = self.requests_past_the_cache()?;
+        ensure!(
+            others.is_empty(),
+            "somebody else than the cache asked the upstream: {others:?}"
+        );
+        Ok(())
     }
 
     /// How often the blob was asked for, whatever was answered.

@@ -42,6 +42,13 @@ impl Cache {
         node.kubectl(&all)
     }
 
+    /// Changes the object by a JSON merge patch.
+    pub fn merge(&self, node: &Node, patch: &str) -> Result<()> {
+        let kind = ["patch", "registrycache", &self.name, "--type", "merge"];
+        self.kubectl(node, &[&kind[..], &["--patch", patch]].concat())
+            .map(drop)
+    }
+
     /// The object, or one of its namespace, as JSON.
     pub fn json(&self, node: &Node, kind: &str, name: &str) -> Result<Value> {
         let text = self.kubectl(node, &["get", kind, name, "--output", "json"])?;

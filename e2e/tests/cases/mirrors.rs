@@ -64,8 +64,5 @@ stringData: {{username: east, password: {password}}}
 
 fn mirrors(world: &World, cache: &Cache, mirrors: &str) -> Result<()> {
     let patch = format!("{{\"spec\": {{\"mirrors\": {mirrors}}}}}");
-    let kind = ["patch", "registrycache", &cache.name, "--type", "merge"];
-    cache
-        .kubectl(&world.node, &[&kind[..], &["--patch", &patch]].concat())
-        .map(drop)
+    cache.merge(&world.node, &patch)
 }

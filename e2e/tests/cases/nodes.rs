@@ -25,11 +25,7 @@ pub(crate) fn agent_wires_the_node_and_pulls_go_through_the_cache(world: &mut Wo
     for digest in digests(&world.images.hello_1)? {
         ensure!(stores_hold(&stores, &digest), "{digest} is in no store");
     }
-    let foreign = world.upstream.requests_past_the_cache()?;
-    ensure!(
-        foreign.is_empty(),
-        "somebody else than the cache asked the upstream: {foreign:?}"
-    );
+    world.upstream.only_caches_asked()?;
     forget(world, "wired")
 }
 
@@ -47,17 +43,7 @@ stringData: {{username: nodes, password: opensesame}}
     ))?;
     let with = r#"{"spec": {"access": {"basic": {"secretRef": {"name": "people"}}},
         "mirrors": [{"name": "nodes", "credentialsSecretRef": {"name": "people"}}]}}"#;
-    cache.kubectl(
-        node,
-        &[
-            "patch",
-            "registrycache",
-            "images",
-            "--type=merge",
-            "--patch",
-            with,
-        ],
-    )?;
+    cache.merge(node, with)?;
     let header = "Authorization = \"Basic bm9kZXM6b3BlbnNlc2FtZQ==\"";
     wait_for_hosts(node, |text| text.contains(header))?;
     let path = node.hosts_directory().join("docker.io/hosts.toml");
@@ -83,26 +69,12 @@ stringData: {{username: nodes, password: opensesame}}
     world.node.remove_all_workload_images()?;
     world.upstream.clear_requests()?;
     run_pod(world, "shown", HELLO)?;
-    let foreign = world.upstream.requests_past_the_cache()?;
-    ensure!(
-        foreign.is_empty(),
-        "somebody else than the cache asked the upstream: {foreign:?}"
-    );
+    world.upstream.only_caches_asked()?;
     forget(world, "shown")?;
 
     let node = &mut world.node;
     let without = r#"{"spec": {"access": null, "mirrors": [{"name": "nodes"}]}}"#;
-    cache.kubectl(
-        node,
-        &[
-            "patch",
-            "registrycache",
-            "images",
-            "--type=merge",
-            "--patch",
-            without,
-        ],
-    )?;
+    cache.merge(node, without)?;
     wait_for_hosts(node, |text| !text.contains("Authorization"))?;
     cache.wait_for_condition(node, "NodesWired", "True", WITHDRAW_LIMIT)?;
     cache.wait_until_ready(node)

@@ -25,11 +25,7 @@ pub(crate) fn first_pull_goes_through_the_cache_and_each_blob_upstream_once(
         let gets = world.upstream.blob_gets(&digest)?;
         ensure!(gets <= 1, "{digest} was fetched {gets} times");
     }
-    let foreign = world.upstream.requests_past_the_cache()?;
-    ensure!(
-        foreign.is_empty(),
-        "somebody else than the cache asked the upstream: {foreign:?}"
-    );
+    world.upstream.only_caches_asked()?;
     let late = timeouts(&world.node)?;
     ensure!(late.is_empty(), "containerd met timeouts: {late:?}");
     forget(world, "through")
