@@ -61,28 +61,31 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// `section`: what stands before the configuration's own fields in `text`.
-    fn of_static(path: PathBuf, text: &str, section: &str, source: static_config::Error) -> Self {
-        let field = source.field();
-        Self::Static {
-            path,
-            place: field.and_then(|field| place::of(text, &format!("{section}{field}"))),
+/// A file's text, and what stands in it before the configuration's own fields.
+struct Section<'a> {
+    path: &'a Path,
+    text: &'a str,
+    prefix: &'static str,
+}
+
+impl Section<'_> {
+    fn place(&self, field: Option<String>) -> Option<Place> {
+        place::of(self.text, &format!("{}{}", self.prefix, field?))
+    }
+
+    fn static_error(&self, source: static_config::Error) -> Error {
+        Error::Static {
+            path: self.path.to_owned(),
+            place: self.place(source.field()),
             source,
         }
     }
 
-    /// Likewise.
-    fn of_policy(
-        path: PathBuf,
-        (text, section): (&str, &str),
-        policy: Option<&Policy>,
-        source: policy::Error,
-    ) -> Self {
-        let field = policy.and_then(|policy| source.field(policy));
-        Self::Policy {
-            path,
-            place: field.and_then(|field| place::of(text, &format!("{section}{field}"))),
+    /// `policy`: what was refused, if it could be read.
+    fn policy_error(&self, policy: Option<&Policy>, source: policy::Error) -> Error {
+        Error::Policy {
+            path: self.path.to_owned(),
+            place: self.place(policy.and_then(|policy| source.field(policy))),
             source,
         }
     }
@@ -133,15 +136,24 @@ impl Location {
             Self::Directory(directory) => {
                 let path = directory.join(STATIC_FILE);
                 let text = read(&path)?.unwrap_or_default();
-                StaticConfig::parse(&text)
-                    .map_err(|source| Error::of_static(path, &text, "", source))
+                let section = Section {
+                    path: &path,
+                    text: &text,
+                    prefix: "",
+                };
+                StaticConfig::parse(&text).map_err(|source| section.static_error(source))
             }
             Self::File(path) => {
                 let text = read(path)?.unwrap_or_default();
                 let config = combined(path, &text)?.server.unwrap_or_default();
+                let section = Section {
+                    path,
+                    text: &text,
+                    prefix: "server.",
+                };
                 config
                     .check()
-                    .map_err(|source| Error::of_static(path.clone(), &text, "server.", source))?;
+                    .map_err(|source| section.static_error(source))?;
                 Ok(config)
             }
         }
@@ -155,8 +167,12 @@ impl Location {
                 let path = directory.join(POLICY_FILE);
                 match read(&path)? {
                     Some(text) => Some(Policy::parse(&text).map_err(|source| {
-                        let policy = policy::yaml(&text).ok();
-                        Error::of_policy(path, (&text, ""), policy.as_ref(), source)
+                        let section = Section {
+                            path: &path,
+                            text: &text,
+                            prefix: "",
+                        };
+                        section.policy_error(policy::yaml(&text).ok().as_ref(), source)
                     })?),
                     None => None,
                 }
@@ -165,9 +181,14 @@ impl Location {
                 let text = read(path)?.unwrap_or_default();
                 let policy = combined(path, &text)?.policy;
                 if let Some(policy) = &policy {
-                    policy.check().map_err(|source| {
-                        Error::of_policy(path.clone(), (&text, "policy."), Some(policy), source)
-                    })?;
+                    let section = Section {
+                        path,
+                        text: &text,
+                        prefix: "policy.",
+                    };
+                    policy
+                        .check()
+                        .map_err(|source| section.policy_error(Some(policy), source))?;
                 }
                 policy
             }

@@ -31,7 +31,7 @@ use crate::resolve::ResolvedCache;
 use names::MirrorTarget;
 
 pub use alerts::ALERTS;
-pub use mirror::{MirrorObject, formats};
+pub use mirror::{MirrorObject, formats, secret_data, secret_texts};
 
 /// Everything that a cache is made of, one field an object.
 #[derive(Debug, Clone, PartialEq)]

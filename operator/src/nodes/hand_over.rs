@@ -15,6 +15,7 @@ use super::Settings;
 use super::count::Trouble;
 use super::wiring::{self, CacheKey, Handed, Texts, Wiring, config_map, secret};
 use crate::FIELD_MANAGER;
+use crate::render::secret_texts;
 
 /// Why nothing was handed over.
 #[derive(Debug, thiserror::Error)]
@@ -71,19 +72,12 @@ pub(super) async fn hand_over(
     let open = objects
         .find(|map: ConfigMap| map.data.unwrap_or_default())
         .await?;
-    let confidential = objects
-        .find(|secret: Secret| {
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            let data = secret.data.into_iter().flatten();
-            data.map(|(key, bytes)| (key, text(bytes.0))).collect()
-        })
-        .await?;
+    let confidential = objects.find(|secret: Secret| secret_texts(&secret)).await?;
     let live = Handed {
         open: open.texts().cloned().unwrap_or_default(),
         confidential: confidential.texts().cloned().unwrap_or_default(),
     };
-    let fresh = salt()?;
-    let wiring = wiring::wiring(settings, known, declared, &live, || fresh.clone());
+    let wiring = wiring::wiring(settings, known, declared, &live, &salt()?);
     let handed = &wiring.handed;
     if open.texts() != Some(&handed.open) && open.is_usable() {
         let body = config_map(settings, daemon_set_uid, handed.open.clone());

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::node_agent::{FORMAT, HOSTS_FILE, WiredCache};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -12,8 +11,8 @@ use kube::api::ObjectMeta;
 
 use super::Settings;
 use crate::containerd::Hosts;
-use crate::render::MirrorObject;
 use crate::render::names::{self, Owner};
+use crate::render::{MirrorObject, secret_data};
 
 /// Namespace and name of a cache.
 pub type CacheKey = (String, String);
@@ -92,13 +91,13 @@ impl Handed {
 }
 
 /// Puts all caches together. `known` are those that exist; one of them that was not looked at since the operator's start has no
-/// entry in `declared`, and keeps what is `live`. `salt` makes a new one.
+/// entry in `declared`, and keeps what is `live`. `salt` is for caches that have none yet.
 pub fn wiring(
     settings: &Settings,
     known: &BTreeSet<CacheKey>,
     declared: &BTreeMap<CacheKey, Option<WiredCache>>,
     live: &Handed,
-    mut salt: impl FnMut() -> String,
+    salt: &str,
 ) -> Wiring {
     let mut wiring = Wiring::default();
     let mut owners: BTreeMap<String, CacheKey> = BTreeMap::new();
@@ -129,7 +128,7 @@ pub fn wiring(
         }
         if cache.salt.is_some() {
             let before = live.get(key).and_then(|before| before.salt);
-            cache.salt = Some(before.unwrap_or_else(&mut salt));
+            cache.salt = Some(before.unwrap_or_else(|| salt.to_owned()));
         }
         let texts = match cache.salt {
             Some(_) => &mut wiring.handed.confidential,
@@ -163,11 +162,10 @@ pub(super) fn config_map(settings: &Settings, daemon_set_uid: &str, texts: Texts
 
 /// The agents' Secret.
 pub(super) fn secret(settings: &Settings, daemon_set_uid: &str, texts: Texts) -> Secret {
-    let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
     Secret {
         metadata: metadata(settings, daemon_set_uid),
         type_: Some("Opaque".to_owned()),
-        data: Some(texts.into_iter().map(bytes).collect()),
+        data: Some(secret_data(texts)),
         ..Secret::default()
     }
 }
@@ -267,7 +265,7 @@ mod tests {
         declared: &BTreeMap<CacheKey, Option<WiredCache>>,
         live: &Handed,
     ) -> Wiring {
-        wiring(&settings(), known, declared, live, || "salt".to_owned())
+        wiring(&settings(), known, declared, live, "salt")
     }
 
     fn declared(namespace: &str, upstreams: &[&str]) -> Option<WiredCache> {
@@ -314,9 +312,9 @@ mod tests {
 
     #[test]
     fn credentials_go_their_own_way_under_a_salt_that_stays() {
-        let text = ByteString(HOSTS.as_bytes().to_vec());
+        let texts = [("docker.io.hosts.toml".to_owned(), HOSTS.to_owned())];
         let secret = MirrorObject::Secret(Secret {
-            data: Some([("docker.io.hosts.toml".to_owned(), text)].into()),
+            data: Some(secret_data(texts.into())),
             ..Secret::default()
         });
         let known = [key("a")].into();
@@ -326,9 +324,8 @@ mod tests {
         assert!(first.open.is_empty());
         let handed = WiredCache::parse(&first.confidential["a.images.json"]).unwrap();
         assert_eq!(handed.salt.as_deref(), Some("salt"));
-        let other = || "another salt".to_owned();
         for declared in [&all, &BTreeMap::new()] {
-            let again = wiring(&settings(), &known, declared, &first, other);
+            let again = wiring(&settings(), &known, declared, &first, "another salt");
             assert_eq!(again.handed, first);
         }
         // The credentials are no longer asked for.

@@ -41,15 +41,12 @@ pub(super) fn objects(cache: &ResolvedCache) -> Vec<MirrorObject> {
                 data: Some(files),
                 ..ConfigMap::default()
             }),
-            MirrorTargetKind::Secret => {
-                let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
-                MirrorObject::Secret(Secret {
-                    metadata,
-                    type_: Some("Opaque".to_owned()),
-                    data: Some(files.into_iter().map(bytes).collect()),
-                    ..Secret::default()
-                })
-            }
+            MirrorTargetKind::Secret => MirrorObject::Secret(Secret {
+                metadata,
+                type_: Some("Opaque".to_owned()),
+                data: Some(secret_data(files)),
+                ..Secret::default()
+            }),
         }
     };
     cache.mirrors.iter().map(object).collect()
@@ -101,6 +98,20 @@ fn files(owner: &Owner, mirror: &Mirror) -> Files {
     files
 }
 
+/// Texts as a Secret's data.
+pub fn secret_data(texts: BTreeMap<String, String>) -> BTreeMap<String, ByteString> {
+    let bytes = |(key, text): (String, String)| (key, ByteString(text.into_bytes()));
+    texts.into_iter().map(bytes).collect()
+}
+
+/// What [`secret_data`] was made from.
+pub fn secret_texts(secret: &Secret) -> BTreeMap<String, String> {
+    let text = |(key, bytes): (&String, &ByteString)| {
+        (key.clone(), String::from_utf8_lossy(&bytes.0).into_owned())
+    };
+    secret.data.iter().flatten().map(text).collect()
+}
+
 fn note(owner: &Owner) -> String {
     format!(
         "# Made for RegistryCache {}/{}. Edit that object, not this file.\n",
@@ -117,12 +128,7 @@ impl MirrorObject {
     pub fn texts(&self) -> BTreeMap<String, String> {
         match self {
             Self::ConfigMap(object) => object.data.clone().unwrap_or_default(),
-            Self::Secret(object) => {
-                let text = |(key, bytes): (&String, &ByteString)| {
-                    (key.clone(), String::from_utf8_lossy(&bytes.0).into_owned())
-                };
-                object.data.iter().flatten().map(text).collect()
-            }
+            Self::Secret(object) => secret_texts(object),
         }
     }
 
