@@ -30,7 +30,9 @@ fn main() -> Result<()> {
         match pair {
             [flag, path] if flag == "--write" => write = Some(PathBuf::from(path)),
             [flag, name] if flag == "--only" => only.clone_from(name),
-            _ => bail!("usage: bench [--only idle|cold|manifests|hot|many|start] [--write FILE]"),
+            _ => bail!(
+                "usage: bench [--only idle|cold|small|manifests|hot|many|start] [--write FILE]"
+            ),
         }
     }
     let begun = Instant::now();
@@ -78,9 +80,10 @@ fn run(only: &str) -> Result<Report> {
         manifest,
     };
     let mut report = Report::new();
-    let measures: [(&str, Measure); 6] = [
+    let measures: [(&str, Measure); 7] = [
         ("idle", many::idle),
         ("cold", cold::measure),
+        ("small", cold::many_small),
         ("manifests", manifests::measure),
         ("hot", hot::measure),
         ("many", many::downloads),

@@ -20,6 +20,7 @@ use crate::descriptors;
 use crate::http::access::Access;
 use crate::http::buffers::Buffers;
 use crate::http::handler::Handler;
+use crate::http::tally::Tally;
 use crate::http::tls::{self, Certificates};
 use crate::http::{Drain, Listener, Server};
 use crate::metrics::Metrics;
@@ -158,6 +159,7 @@ impl App {
                 cache: cache.clone(),
                 access,
                 metrics: metrics.clone(),
+                tally: Arc::new(Tally::new(metrics.clone())),
                 access_log: config.access_log,
                 buffers: Buffers::default(),
                 small_buffers: Buffers::of(COPIED),

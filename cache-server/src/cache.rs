@@ -191,6 +191,11 @@ impl Cache {
         self.0.rules.load_full()
     }
 
+    /// The same, to look at for a moment: its count of owners would go from processor to processor with every request.
+    pub fn rules_now(&self) -> arc_swap::Guard<Option<Arc<Rules>>> {
+        self.0.rules.load()
+    }
+
     /// Gives up running fills, and waits until their files are gone.
     pub async fn stop(&self) {
         self.0.stop.cancel();
@@ -219,7 +224,8 @@ impl Cache {
         repository: &Repository,
         tag: Option<&Tag>,
     ) -> Result<(Origin, admission::Admission), Error> {
-        let rules = self.rules().ok_or(Error::NotReady)?;
+        let rules = self.rules_now();
+        let rules = rules.as_ref().ok_or(Error::NotReady)?;
         let upstream = rules
             .upstream(host)
             .ok_or_else(|| Error::UnknownUpstream(host.clone()))?;

@@ -16,6 +16,7 @@ pub mod respond;
 pub mod sendfile;
 mod serve;
 pub mod server;
+pub mod tally;
 pub mod tls;
 pub mod traffic;
 

@@ -18,7 +18,7 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 pub struct Rules {
     decisions: Decisions,
     upstreams: HashMap<RegistryHost, Arc<Upstream>>,
-    hosts: Arc<Hosts>,
+    hosts: Hosts,
     capacity: Capacity,
     /// Tells these rules from all others of this process.
     number: u64,
@@ -48,18 +48,18 @@ impl Rules {
             .collect();
         Self {
             decisions: Decisions::new(policy),
-            hosts: Arc::new(Hosts {
+            hosts: Hosts {
                 known: upstreams.keys().cloned().collect(),
                 default: policy.default_upstream.clone(),
-            }),
+            },
             upstreams,
             capacity: policy.capacity.clone(),
             number: COUNTER.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    pub fn hosts(&self) -> Arc<Hosts> {
-        self.hosts.clone()
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     pub fn upstream(&self, host: &RegistryHost) -> Option<Arc<Upstream>> {

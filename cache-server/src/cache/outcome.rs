@@ -36,6 +36,9 @@ pub enum CacheOutcome {
 }
 
 impl CacheOutcome {
+    /// How many there are.
+    pub const COUNT: usize = Self::Local as usize + 1;
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",

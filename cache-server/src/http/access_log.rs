@@ -14,11 +14,11 @@ use tracing::Span;
 
 use super::body::{Body, Error};
 use super::client::Client;
-use super::route::RegistryRequest;
+use super::route::{RegistryRequest, RequestKind};
 use super::sendfile::Data;
+use super::tally::Tally;
 use super::traffic::Running;
 use crate::cache::CacheOutcome;
-use crate::metrics::Metrics;
 use crate::spans;
 
 /// What is known of a request before its body is sent.
@@ -68,7 +68,7 @@ pub struct Piece {
 #[derive(Debug)]
 struct Observation {
     record: Record,
-    metrics: Arc<Metrics>,
+    tally: Arc<Tally>,
     running: Running,
     log: bool,
     given: AtomicU64,
@@ -81,26 +81,19 @@ impl Observed {
     pub fn new(
         body: Body,
         record: Record,
-        metrics: Arc<Metrics>,
+        tally: Arc<Tally>,
         log: bool,
         client: &Client,
         running: Running,
     ) -> Self {
-        let outcome = record.outcome.as_str();
-        metrics
-            .time_to_first_byte
-            .with_label_values(&[outcome])
-            .observe(record.started.elapsed().as_secs_f64());
-        metrics
-            .requests
-            .with_label_values(&[kind(record.request.as_ref()), outcome])
-            .inc();
+        let kind = kind(record.request.as_ref());
+        tally.answered(kind, record.outcome, record.started.elapsed());
         Self {
             body,
             markers: client.slot.is_some(),
             observation: Arc::new(Observation {
                 record,
-                metrics,
+                tally,
                 running,
                 log,
                 given: AtomicU64::new(0),
@@ -114,7 +107,7 @@ impl Observed {
     fn piece(&self, data: Data) -> Result<Piece, Error> {
         let observation = self.observation.clone();
         if matches!(data, Data::Region(_)) && !self.markers {
-            observation.metrics.sendfile_guard_failures.inc();
+            observation.tally.metrics.sendfile_guard_failures.inc();
             let _ = observation.failure.set(Error::Marker.to_string());
             return Err(Error::Marker);
         }
@@ -190,7 +183,8 @@ impl Drop for Observation {
             } else {
                 "upstream"
             };
-            self.metrics
+            let metrics = &self.tally.metrics;
+            metrics
                 .response_bytes
                 .with_label_values(&[name.upstream.as_str(), source])
                 .inc_by(sent);
@@ -211,7 +205,7 @@ impl Observation {
             return;
         }
         let request = record.request.as_ref();
-        span.record("larder.kind", kind(request));
+        span.record("larder.kind", kind(request).as_str());
         span.record("larder.outcome", record.outcome.as_str());
         span.record("larder.bytes", sent);
         span.record("http.response.status_code", record.status);
@@ -233,7 +227,7 @@ impl Observation {
             span: _,
         } = &self.record;
         let request = request.as_ref();
-        let kind = kind(request);
+        let kind = kind(request).as_str();
         let method = method.as_str();
         let name = request.and_then(RegistryRequest::name);
         let upstream = name.map_or("", |name| name.upstream.as_str());
@@ -257,6 +251,6 @@ impl Observation {
     }
 }
 
-fn kind(request: Option<&RegistryRequest>) -> &'static str {
-    request.map_or("other", RegistryRequest::kind)
+fn kind(request: Option<&RegistryRequest>) -> RequestKind {
+    request.map_or(RequestKind::Other, RegistryRequest::kind)
 }

@@ -18,6 +18,7 @@ use super::error::{Asked, Failure};
 use super::range;
 use super::respond::Head;
 use super::route::{self, Name, RegistryRequest};
+use super::tally::Tally;
 use super::traffic::Running;
 use crate::cache::answer::{Answer, Content};
 use crate::cache::blob::BlobRequest;
@@ -38,6 +39,7 @@ pub struct Handler {
     pub cache: Cache,
     pub access: Arc<Access>,
     pub metrics: Arc<Metrics>,
+    pub tally: Arc<Tally>,
     pub access_log: bool,
     pub buffers: Buffers,
     /// For connections that get copies of files: each may hold a buffer for as long as its client likes.
@@ -93,7 +95,7 @@ impl Handler {
         let mut response = Response::new(Observed::new(
             body,
             record,
-            self.metrics.clone(),
+            self.tally.clone(),
             self.access_log,
             client,
             running,
@@ -128,9 +130,8 @@ impl Handler {
             record.request = Some(RegistryRequest::Ping);
             return Reply::ping(head_only);
         }
-        let hosts = self.cache.rules().map(|rules| rules.hosts());
-        let parsed = match &hosts {
-            Some(hosts) => route::parse(path, parts.uri.query(), hosts),
+        let parsed = match self.cache.rules_now().as_ref() {
+            Some(rules) => route::parse(path, parts.uri.query(), rules.hosts()),
             None => return Reply::failure(&Failure::not_ready(), None, head_only),
         };
         let request = match parsed {

@@ -32,6 +32,34 @@ pub enum RegistryRequest {
     },
 }
 
+/// What is asked for, in one word for log, metric and span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// What could not be read.
+    Other,
+    Ping,
+    Manifest,
+    Blob,
+    Referrers,
+    Tags,
+}
+
+impl RequestKind {
+    /// How many there are.
+    pub const COUNT: usize = Self::Tags as usize + 1;
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Ping => "ping",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+            Self::Referrers => "referrers",
+            Self::Tags => "tags",
+        }
+    }
+}
+
 /// A repository of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
@@ -59,14 +87,13 @@ pub enum Error {
 }
 
 impl RegistryRequest {
-    /// `manifest`, `blob`, `referrers`, `tags` or `ping`.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> RequestKind {
         match self {
-            Self::Ping => "ping",
-            Self::Manifest { .. } => "manifest",
-            Self::Blob { .. } => "blob",
-            Self::Referrers { .. } => "referrers",
-            Self::Tags { .. } => "tags",
+            Self::Ping => RequestKind::Ping,
+            Self::Manifest { .. } => RequestKind::Manifest,
+            Self::Blob { .. } => RequestKind::Blob,
+            Self::Referrers { .. } => RequestKind::Referrers,
+            Self::Tags { .. } => RequestKind::Tags,
         }
     }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crds::static_config::Connections;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -15,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_rustls::server::TlsStream;
 
 use super::access_log::Observed;
@@ -144,9 +147,8 @@ where
     let service = service_fn(|request| async move { answer(request, client, door, welcome).await });
     let connection = http1::Builder::new()
         .half_close(true)
-        .timer(TokioTimer::new())
-        // Also the time that an idle connection is kept.
-        .header_read_timeout(Duration::from(door.limits.header_timeout))
+        // `Traffic` sees clients that never end a head, without a timer for each request.
+        .header_read_timeout(None)
         .max_buf_size(MAXIMUM_BUFFER)
         .serve_connection(stream, service);
     drive(connection, &client.traffic, door).await;
@@ -196,12 +198,12 @@ where
     C::Error: std::fmt::Display,
 {
     let mut connection = pin!(connection);
-    let mut watch = Watch::new(&door.limits);
-    let mut looks = tokio::time::interval(watch.interval());
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut ending = false;
+    // The set looks at its future only when one of the future's own causes has come. Each of them is a lock that all
+    // connections share, and this is woken with every request.
+    let mut orders = FuturesUnordered::from_iter([Orders::new(traffic, door).next()]);
     loop {
-        let end = tokio::select! {
+        tokio::select! {
+            biased;
             ended = connection.as_mut() => {
                 // A client that leaves is no error of ours.
                 if let Err(error) = ended {
@@ -209,22 +211,70 @@ where
                 }
                 return;
             }
-            () = door.drain.begin.cancelled(), if !ending => true,
-            () = door.drain.cut.cancelled() => return,
-            () = door.crowded.notified(), if !ending => traffic.is_idle(),
-            _ = looks.tick() => match watch.look(traffic.sample(), Instant::now()) {
-                Finding::Fine => false,
-                Finding::Idle => true,
-                Finding::Slow => {
-                    door.handler.metrics.connections_cut.inc();
-                    tracing::info!("cutting a client that takes less than connections.minimumRate");
-                    return;
+            Some((order, orders_after)) = orders.next() => match order {
+                Order::End => {
+                    connection.as_mut().graceful_shutdown();
+                    orders.push(orders_after.next());
                 }
+                Order::Cut => return,
             },
-        };
-        if end && !ending {
-            ending = true;
-            connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// What a connection is told from outside.
+enum Order {
+    /// To end when what runs is answered. Comes once.
+    End,
+    /// To end now.
+    Cut,
+}
+
+struct Orders<'a> {
+    traffic: &'a Traffic,
+    door: &'a Door,
+    watch: Watch,
+    looks: Interval,
+    ending: bool,
+}
+
+impl<'a> Orders<'a> {
+    fn new(traffic: &'a Traffic, door: &'a Door) -> Self {
+        let watch = Watch::new(&door.limits);
+        let mut looks = tokio::time::interval(watch.interval());
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            traffic,
+            door,
+            watch,
+            looks,
+            ending: false,
+        }
+    }
+
+    async fn next(mut self) -> (Order, Self) {
+        let door = self.door;
+        loop {
+            let end = tokio::select! {
+                () = door.drain.begin.cancelled(), if !self.ending => true,
+                () = door.drain.cut.cancelled() => return (Order::Cut, self),
+                () = door.crowded.notified(), if !self.ending => self.traffic.is_idle(),
+                _ = self.looks.tick() => match self.watch.look(self.traffic.sample(), Instant::now()) {
+                    Finding::Fine => false,
+                    // It was told to end, and its client has still not ended the head of a request.
+                    Finding::Idle if self.ending => return (Order::Cut, self),
+                    Finding::Idle => true,
+                    Finding::Slow => {
+                        door.handler.metrics.connections_cut.inc();
+                        tracing::info!("cutting a client that takes less than connections.minimumRate");
+                        return (Order::Cut, self);
+                    }
+                },
+            };
+            if end && !self.ending {
+                self.ending = true;
+                return (Order::End, self);
+            }
         }
     }
 }

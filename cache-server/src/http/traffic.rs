@@ -9,8 +9,10 @@ use crds::static_config::Connections;
 /// Counts of one connection, whatever protocol it speaks.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// Requests whose answer is not over.
-    running: AtomicUsize,
+    /// Requests, ever.
+    begun: AtomicUsize,
+    /// Those whose answer is over.
+    ended: AtomicUsize,
     /// Pieces of bodies that the client has not taken whole.
     offered: AtomicUsize,
     /// Bytes of bodies that the socket has taken, ever.
@@ -24,7 +26,8 @@ pub struct Running(Arc<Traffic>);
 /// The counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    pub running: usize,
+    pub begun: usize,
+    pub ended: usize,
     pub offered: usize,
     pub taken: u64,
 }
@@ -46,27 +49,35 @@ pub struct Watch {
     window: Duration,
     /// Bytes in a window.
     least: u64,
-    idle_since: Option<Instant>,
+    /// Since when no request runs, and how many there had been by then.
+    idle_since: Option<(Instant, usize)>,
     /// Since when bytes wait for the client without a pause, and what it had taken by then.
     waiting_since: Option<(Instant, u64)>,
 }
 
 impl Traffic {
     pub fn begin(self: &Arc<Self>) -> Running {
-        self.running.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         Running(self.clone())
     }
 
     pub fn is_idle(&self) -> bool {
-        self.running.load(Ordering::Relaxed) == 0
+        self.sample().is_idle()
     }
 
     pub fn sample(&self) -> Sample {
         Sample {
-            running: self.running.load(Ordering::Relaxed),
+            begun: self.begun.load(Ordering::Relaxed),
+            ended: self.ended.load(Ordering::Relaxed),
             offered: self.offered.load(Ordering::Relaxed),
             taken: self.taken.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Sample {
+    fn is_idle(self) -> bool {
+        self.begun == self.ended
     }
 }
 
@@ -88,7 +99,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -109,15 +120,13 @@ impl Watch {
 
     /// How often to look.
     pub fn interval(&self) -> Duration {
-        (self.window / 8).min(self.idle_after / 2)
+        (self.window / 8).min(self.idle_after / 4)
     }
 
     /// A client is slow only where bytes waited for it all the time: an upstream's slowness is none of its own. The socket
     /// takes bytes in large bites from a slow client, hence the long window.
     pub fn look(&mut self, sample: Sample, now: Instant) -> Finding {
-        if sample.running > 0 {
-            self.idle_since = None;
-        } else if now.duration_since(*self.idle_since.get_or_insert(now)) >= self.idle_after {
+        if self.is_idle_for_long(sample, now) {
             return Finding::Idle;
         }
         if sample.offered == 0 {
@@ -133,6 +142,23 @@ impl Watch {
             Finding::Slow
         } else {
             Finding::Fine
+        }
+    }
+
+    /// Most requests begin and end between two looks.
+    fn is_idle_for_long(&mut self, sample: Sample, now: Instant) -> bool {
+        if !sample.is_idle() {
+            self.idle_since = None;
+            return false;
+        }
+        match self.idle_since {
+            Some((since, begun)) if begun == sample.begun => {
+                now.duration_since(since) >= self.idle_after
+            }
+            _ => {
+                self.idle_since = Some((now, sample.begun));
+                false
+            }
         }
     }
 }
@@ -156,7 +182,8 @@ mod tests {
 
         fn at(&mut self, seconds: u64, offered: usize, taken: u64) -> Finding {
             let sample = Sample {
-                running: 1,
+                begun: 1,
+                ended: 0,
                 offered,
                 taken,
             };
@@ -189,7 +216,8 @@ mod tests {
     fn a_connection_is_idle_only_without_a_request() {
         let mut seen = Seen::new();
         let nothing = Sample {
-            running: 0,
+            begun: 0,
+            ended: 0,
             offered: 0,
             taken: 0,
         };
@@ -200,6 +228,24 @@ mod tests {
         assert_eq!(seen.at(31, 0, 0), Finding::Fine);
         let later = seen.start + Duration::from_secs(40);
         assert_eq!(seen.watch.look(nothing, later), Finding::Fine);
+    }
+
+    #[test]
+    fn a_connection_whose_requests_are_short_is_not_idle() {
+        let mut seen = Seen::new();
+        let after = |requests| Sample {
+            begun: requests,
+            ended: requests,
+            offered: 0,
+            taken: 0,
+        };
+        let found = [(0, 0), (29, 1), (58, 2), (87, 2), (88, 2)].map(|(seconds, requests)| {
+            let now = seen.start + Duration::from_secs(seconds);
+            seen.watch.look(after(requests), now)
+        });
+        let mut wanted = [Finding::Fine; 5];
+        wanted[4] = Finding::Idle;
+        assert_eq!(found, wanted);
     }
 
     #[test]

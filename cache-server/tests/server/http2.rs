@@ -5,6 +5,7 @@ use cache_server::http::body::Body;
 use cache_server::http::buffers::Buffers;
 use cache_server::http::client::Client;
 use cache_server::http::sendfile::Slot;
+use cache_server::http::tally::Tally;
 use http_body_util::BodyExt;
 
 use crate::support::frames::{
@@ -203,9 +204,10 @@ async fn a_marker_for_a_connection_that_knows_none_is_an_error_and_never_zeros()
         certified: false,
     };
     let metrics = std::sync::Arc::new(cache_server::metrics::Metrics::new().unwrap());
+    let tally = std::sync::Arc::new(Tally::new(metrics.clone()));
     let record = Record::of(&http::Request::new(()));
     let running = client.traffic.begin();
-    let body = Observed::new(body, record, metrics.clone(), false, &client, running);
+    let body = Observed::new(body, record, tally, false, &client, running);
     let error = body.collect().await.map(drop).unwrap_err().to_string();
     assert!(error.contains("without reading it"), "{error}");
     assert_eq!(metrics.sendfile_guard_failures.get(), 1);
