@@ -10,7 +10,9 @@ const OPERATOR: &str = "## The operator";
 /// What stands before the operator's table.
 const OPERATOR_TEXT: &str = "The last run of `cargo xtask bench --operator`, which writes this part. etcd, kube-apiserver and kube-controller-manager are real;
 pods and volumes are made up by a fake kubelet, and all of them share two cores with the operator. The caches exist when the
-operator starts. What it answers from its own memory is no read; reads include those that start watches.
+operator starts. Kubernetes' controllers that make pods and their addresses begin when all children are there; what it is
+when they take their part of the two cores at the same time stands last. What the operator answers from its own memory is no
+read; reads include those that start watches.
 The API server gives addresses to Services one after the other, with a request to itself each, so on two busy cores its answers
 to new Services bound how soon all children are there.
 ";

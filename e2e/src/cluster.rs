@@ -39,6 +39,10 @@ const NODE: &str = "fake0";
 /// Controllers that would see that there is no kubelet, and no volume behind a claim.
 const CONTROLLERS: &str = "*,-node-lifecycle-controller,-taint-eviction-controller,-persistentvolume-binder-controller,-persistentvolume-expander-controller";
 
+/// Those that make pods of what the operator makes, and addresses of pods.
+const WORKLOADS: &str =
+    "-statefulset-controller,-endpoints-controller,-endpointslice-controller";
+
 const TOOLS: &[&str] = &["definitions", "etcd", "helm", "kubernetes"];
 
 /// The definitions of kinds that the operator uses where they exist: whose they are, and their files.
@@ -272,6 +276,22 @@ impl Cluster {
                 Ok(())
             },
         )
+    }
+
+    /// No pod comes to be until [`Self::resume_workloads`].
+    pub fn pause_workloads(&mut self) -> Result<()> {
+        self.restart_manager(&format!("{CONTROLLERS},{WORKLOADS}"))
+    }
+
+    /// Pods come to be again.
+    pub fn resume_workloads(&mut self) -> Result<()> {
+        self.restart_manager(CONTROLLERS)
+    }
+
+    fn restart_manager(&mut self, controllers: &str) -> Result<()> {
+        self.manager.stop()?;
+        self.manager = control_plane::start_manager(&self.directory, &self.tools, controllers)?;
+        Ok(())
     }
 
     /// Everything in a namespace that the operator keeps, without what differs from run to run.

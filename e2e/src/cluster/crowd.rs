@@ -29,10 +29,10 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Makes them.
-    pub fn create(cluster: &Cluster, count: u32) -> Result<Self> {
+    /// Makes them, in namespaces whose names begin with `prefix`.
+    pub fn create(cluster: &Cluster, prefix: &str, count: u32) -> Result<Self> {
         let caches: Vec<(String, String)> = (0..count)
-            .map(|at| (format!("crowd-{}", at / TOGETHER), format!("cache-{at}")))
+            .map(|at| (format!("{prefix}-{}", at / TOGETHER), format!("cache-{at}")))
             .collect();
         let mut namespaces: Vec<String> = caches
             .iter()
