@@ -40,8 +40,7 @@ const NODE: &str = "fake0";
 const CONTROLLERS: &str = "*,-node-lifecycle-controller,-taint-eviction-controller,-persistentvolume-binder-controller,-persistentvolume-expander-controller";
 
 /// Those that make pods of what the operator makes, and addresses of pods.
-const WORKLOADS: &str =
-    "-statefulset-controller,-endpoints-controller,-endpointslice-controller";
+const WORKLOADS: &str = "-statefulset-controller,-endpoints-controller,-endpointslice-controller";
 
 const TOOLS: &[&str] = &["definitions", "etcd", "helm", "kubernetes"];
 

@@ -138,6 +138,21 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
     rows.push(memory("memory at rest, MiB", operator.resident_memory()?));
     operator.terminate()?;
 
+    restart(&mut cluster, &crowd, &mut rows, progress)?;
+    crowded(&mut cluster, count, &mut rows, progress)?;
+    Ok(format!(
+        "| what | value | bar |\n|---|---|---|\n{}",
+        rows.concat()
+    ))
+}
+
+/// An operator that finds everything done.
+fn restart(
+    cluster: &mut Cluster,
+    crowd: &Crowd,
+    rows: &mut Vec<String>,
+    progress: Progress<'_>,
+) -> Result<()> {
     progress("starting the operator again");
     let start = Instant::now();
     let operator = cluster.start_operator()?;
@@ -159,24 +174,28 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
         "after a restart: most memory, MiB",
         operator.peak_memory()?,
     ));
-    operator.terminate()?;
+    operator.terminate().map(drop)
+}
 
+/// Caches whose pods are made, by Kubernetes on the same cores, as soon as they have a `StatefulSet`.
+fn crowded(
+    cluster: &mut Cluster,
+    count: u32,
+    rows: &mut Vec<String>,
+    progress: Progress<'_>,
+) -> Result<()> {
     progress("creating as many caches again");
-    let crowd = Crowd::create(&cluster, "more", count)?;
+    let crowd = Crowd::create(cluster, "more", count)?;
     let start = Instant::now();
     let operator = cluster.start_operator()?;
-    crowd.wait_until_applied(&cluster, LIMIT)?;
+    crowd.wait_until_applied(cluster, LIMIT)?;
     rows.push(row(
         &format!("{count} more caches, while Kubernetes makes their pods: all children applied, s"),
         start.elapsed().as_secs_f64(),
         1,
         None,
     ));
-    operator.terminate()?;
-    Ok(format!(
-        "| what | value | bar |\n|---|---|---|\n{}",
-        rows.concat()
-    ))
+    operator.terminate().map(drop)
 }
 
 fn row(what: &str, value: f64, digits: usize, bar: Option<(f64, &str)>) -> String {
