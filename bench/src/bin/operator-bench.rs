@@ -80,26 +80,20 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
         1,
         Some((60.0, "60 s")),
     ));
-    rows.push(row(
+    rows.push(seconds(
         "operator's CPU until then, s",
-        operator.processor_time()?.as_secs_f64(),
-        1,
-        None,
+        operator.processor_time()?,
     ));
     let start = Instant::now();
     cluster.resume_workloads()?;
     crowd.wait_until_ready(&cluster, LIMIT)?;
-    rows.push(row(
+    rows.push(seconds(
         "pods may be made (they are made up): all caches ready, s",
-        start.elapsed().as_secs_f64(),
-        1,
-        None,
+        start.elapsed(),
     ));
-    rows.push(row(
+    rows.push(seconds(
         "operator's CPU until then, s",
-        operator.processor_time()?.as_secs_f64(),
-        1,
-        None,
+        operator.processor_time()?,
     ));
     let writes_of_each = operator.writes()? / f64::from(count);
     rows.push(row("writes for each cache", writes_of_each, 1, None));
@@ -157,11 +151,9 @@ fn restart(
     let start = Instant::now();
     let operator = cluster.start_operator()?;
     crowd.wait_until_looked_at(&operator, Looks::default(), LIMIT)?;
-    rows.push(row(
+    rows.push(seconds(
         "after a restart: all caches looked at, s",
-        start.elapsed().as_secs_f64(),
-        1,
-        None,
+        start.elapsed(),
     ));
     rows.push(row(
         "after a restart: writes",
@@ -189,13 +181,16 @@ fn crowded(
     let start = Instant::now();
     let operator = cluster.start_operator()?;
     crowd.wait_until_applied(cluster, LIMIT)?;
-    rows.push(row(
+    rows.push(seconds(
         &format!("{count} more caches, while Kubernetes makes their pods: all children applied, s"),
-        start.elapsed().as_secs_f64(),
-        1,
-        None,
+        start.elapsed(),
     ));
     operator.terminate().map(drop)
+}
+
+/// A time that no bar is set for.
+fn seconds(what: &str, time: Duration) -> String {
+    row(what, time.as_secs_f64(), 1, None)
 }
 
 fn row(what: &str, value: f64, digits: usize, bar: Option<(f64, &str)>) -> String {

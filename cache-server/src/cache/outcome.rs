@@ -36,7 +36,7 @@ pub enum CacheOutcome {
 }
 
 impl CacheOutcome {
-    /// How many there are.
+    /// How many there are: `Local` stands last.
     pub const COUNT: usize = Self::Local as usize + 1;
 
     pub const fn as_str(self) -> &'static str {

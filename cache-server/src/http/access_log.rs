@@ -183,8 +183,8 @@ impl Drop for Observation {
             } else {
                 "upstream"
             };
-            let metrics = &self.tally.metrics;
-            metrics
+            self.tally
+                .metrics
                 .response_bytes
                 .with_label_values(&[name.upstream.as_str(), source])
                 .inc_by(sent);

@@ -45,7 +45,7 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
-    /// How many there are.
+    /// How many there are: `Tags` stands last.
     pub const COUNT: usize = Self::Tags as usize + 1;
 
     pub const fn as_str(self) -> &'static str {

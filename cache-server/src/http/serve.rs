@@ -271,7 +271,7 @@ impl<'a> Orders<'a> {
                     }
                 },
             };
-            if end && !self.ending {
+            if end {
                 self.ending = true;
                 return (Order::End, self);
             }
