@@ -25,6 +25,9 @@ const SELECTOR: &str = "labelSelector=app.kubernetes.io/managed-by=larder";
 pub const ROUND: &str = "example.org/round";
 
 /// Objects by `PLURAL/NAME`, without UIDs, versions, times, addresses and the namespace's name.
+///
+/// Of a status, only that of Larder's own kinds counts: the others are written by controllers of Kubernetes, when they
+/// come to it.
 #[derive(Clone, PartialEq)]
 pub struct EndState(BTreeMap<String, Value>);
 
@@ -34,11 +37,8 @@ impl EndState {
         let mut objects = BTreeMap::new();
         let mut addresses = Vec::new();
         for (group, plural) in kinds(api).await? {
-            let selector = if group.contains("larder.dev") {
-                ""
-            } else {
-                SELECTOR
-            };
+            let is_ours = group.contains("larder.dev");
+            let selector = if is_ours { "" } else { SELECTOR };
             let path = format!("{group}/namespaces/{namespace}/{plural}?{selector}");
             let mut list = api.get(&path).await?;
             for object in list["items"].as_array_mut().into_iter().flatten() {
@@ -52,7 +52,11 @@ impl EndState {
                 {
                     addresses.push((address.to_owned(), format!("<address of {name}>")));
                 }
-                objects.insert(format!("{plural}/{name}"), object.take());
+                let mut object = object.take();
+                if !is_ours {
+                    forget_status(&mut object);
+                }
+                objects.insert(format!("{plural}/{name}"), object);
             }
         }
         // 10.96.0.12 before 10.96.0.1.
@@ -113,6 +117,12 @@ async fn kinds(api: &Api) -> Result<Vec<(String, String)>> {
     Ok(kinds)
 }
 
+fn forget_status(object: &mut Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+}
+
 fn normalise(object: &mut Value, texts: &[(String, String)]) {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         for field in [
@@ -133,14 +143,6 @@ fn normalise(object: &mut Value, texts: &[(String, String)]) {
             annotations.remove(ROUND);
             if annotations.is_empty() {
                 metadata.remove("annotations");
-            }
-        }
-    }
-    // How many edits it took is the run's own.
-    if object["kind"] == "StatefulSet" || object["spec"]["serviceName"].is_string() {
-        for field in ["collisionCount", "observedGeneration"] {
-            if let Some(status) = object["status"].as_object_mut() {
-                status.remove(field);
             }
         }
     }
@@ -198,7 +200,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{EndState, normalise};
+    use super::{EndState, forget_status, normalise};
 
     fn state(mut object: Value, address: &str) -> EndState {
         let texts = [
@@ -221,6 +223,18 @@ mod tests {
         let golden = state(service("10.96.0.1", 5000), "10.96.0.1");
         state(service("10.96.0.2", 5000), "10.96.0.2")
             .must_be(&golden)
+            .unwrap();
+    }
+
+    #[test]
+    fn status_of_another_controller_is_not_compared() {
+        let mut golden = json!({"spec": {"maxUnavailable": 1}});
+        let mut budget = golden.clone();
+        budget["status"] = json!({"conditions": [{"type": "DisruptionAllowed"}]});
+        forget_status(&mut golden);
+        forget_status(&mut budget);
+        state(budget, "10.96.0.2")
+            .must_be(&state(golden, "10.96.0.1"))
             .unwrap();
     }
 
