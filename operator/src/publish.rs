@@ -220,8 +220,13 @@ fn tells(condition: &Condition, known: bool) -> bool {
     ]
     .map(Reason::as_str);
     match condition.type_.as_str() {
-        READY | POLICY_APPLIED | MONITORING_READY | MIRRORS_READY | EXPOSURE_READY
-        | NODES_WIRED => !quiet.contains(&condition.reason.as_str()),
+        READY | POLICY_APPLIED | MONITORING_READY | EXPOSURE_READY | NODES_WIRED => {
+            !quiet.contains(&condition.reason.as_str())
+        }
+        // A new cache has its mirrors at once; only that it has not, and what becomes of them later, is news.
+        MIRRORS_READY => {
+            (known || condition.status != "True") && !quiet.contains(&condition.reason.as_str())
+        }
         SUSPENDED | RISKY | NOT_ENFORCEABLE | NOT_PULLABLE => true,
         // A new cache has volumes as declared; only what becomes of them later is news.
         STORAGE_READY => known,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crds::conditions::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
@@ -63,7 +64,15 @@ pub async fn reconcile(
         return Ok(retry::periodic());
     };
     observed.nodes = context.nodes.seen(namespace, name);
-    let applied = Box::pin(bring_in_line(context, &observed)).await;
+    let mut applied = Box::pin(bring_in_line(context, &observed)).await;
+    if let Some(now) = with_address(context, &observed).await {
+        observed = now;
+        let before = applied.is_ok_and(|(_, applied)| applied.policy_changed);
+        applied = Box::pin(bring_in_line(context, &observed)).await;
+        if let Ok((_, applied)) = &mut applied {
+            applied.policy_changed |= before;
+        }
+    }
     drop(turn);
     context
         .metrics
@@ -110,6 +119,24 @@ pub async fn reconcile(
         Some(source) => Err(Error::Apply { source }),
         None => Ok(next),
     }
+}
+
+/// What there is now, if the clients' Service has just got its address. Mirrors and certificates are made of it, and are then
+/// made at once: a status in between would tell what is over before it is read.
+async fn with_address(context: &Context, before: &Observed) -> Option<Observed> {
+    let (namespace, name) = (before.cache.namespace()?, before.cache.name_any());
+    if before.cache.spec.suspend || before.live.cluster_ip(&name).is_some() {
+        return None;
+    }
+    let apis = before.apis.clone();
+    // A failure is told by the next reconcile, which begins with the same look.
+    let now = observe::observe(&context.client, &namespace, &name, apis).await;
+    let now = now.ok()??;
+    now.live.cluster_ip(&name)?;
+    Some(Observed {
+        nodes: before.nodes.clone(),
+        ..now
+    })
 }
 
 async fn bring_in_line(

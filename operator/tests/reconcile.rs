@@ -28,6 +28,24 @@ async fn a_cache_at_rest_is_ready_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn a_new_cache_has_all_its_children_after_one_reconcile() {
+    let test = Test::declared().await;
+    test.reconcile().await.unwrap();
+    // The mirror is made of the address that the Service got meanwhile.
+    assert_eq!(test.status()["endpoint"], "http://10.96.0.7:5000");
+    insta::assert_snapshot!(test.take_writes().join("\n"), @"
+    PATCH /api/v1/namespaces/team-a/configmaps/cache-config
+    PATCH /api/v1/namespaces/team-a/services/cache
+    PATCH /api/v1/namespaces/team-a/services/cache-pods
+    PATCH /apis/apps/v1/namespaces/team-a/statefulsets/cache
+    PATCH /apis/policy/v1/namespaces/team-a/poddisruptionbudgets/cache
+    PATCH /api/v1/namespaces/team-a/configmaps/cache-mirror-nodes
+    PATCH /apis/larder.dev/v1alpha1/namespaces/team-a/registrycaches/cache/status
+    POST /apis/events.k8s.io/v1/namespaces/team-a/events
+    ");
+}
+
+#[tokio::test]
 async fn a_policy_edit_is_bumped_until_each_pod_confirms_it() {
     let test = Test::settled().await;
     let before = test.status()["policy"]["desiredHash"].clone();

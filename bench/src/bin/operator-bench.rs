@@ -68,6 +68,7 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
     progress("starting the operator");
     let start = Instant::now();
     let operator = cluster.start_operator()?;
+    let none = operator.metrics()?;
     crowd.wait_until_applied(&cluster, LIMIT)?;
     let applied = start.elapsed();
     progress(&format!(
@@ -84,6 +85,15 @@ fn measure(build: Build, state: &Path, count: u32, progress: Progress<'_>) -> Re
         "operator's CPU until then, s",
         operator.processor_time()?,
     ));
+    rows.push(row(
+        "writes for each cache until then",
+        operator.writes()? / f64::from(count),
+        1,
+        None,
+    ));
+    for written in operator.written_since(&none)? {
+        progress(&format!("written until then: {written}"));
+    }
     let start = Instant::now();
     cluster.resume_workloads()?;
     crowd.wait_until_ready(&cluster, LIMIT)?;

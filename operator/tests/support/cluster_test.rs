@@ -25,6 +25,20 @@ pub(crate) struct Test {
 impl Test {
     /// A cache with two replicas that has come to rest.
     pub(crate) async fn settled() -> Self {
+        let test = Self::declared().await;
+        test.reconcile().await.unwrap();
+        test.server.with(|cluster| {
+            cluster.start_pod("cache", "cache-0");
+            cluster.start_pod("cache", "cache-1");
+        });
+        // The first met no pods.
+        test.reconcile().await.unwrap();
+        test.take_writes();
+        test
+    }
+
+    /// The same before anything was done about it.
+    pub(crate) async fn declared() -> Self {
         let (server, client) = ApiServer::start().await;
         let (sender, apis) = watch::channel(OptionalApis::default());
         let context = Context::new(
@@ -57,14 +71,6 @@ impl Test {
             );
             cluster.put(POLICY, policy("library/*"));
         });
-        test.reconcile().await.unwrap();
-        test.server.with(|cluster| {
-            cluster.start_pod("cache", "cache-0");
-            cluster.start_pod("cache", "cache-1");
-        });
-        // The first had no address of the Service yet, the second writes the mirror and the good news.
-        test.reconcile().await.unwrap();
-        test.server.with(api_server::Cluster::take_writes);
         test
     }
 
