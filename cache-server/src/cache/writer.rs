@@ -13,8 +13,9 @@ use super::turns::Turns;
 use crate::oci::{Digest, Hasher, Repository};
 use crate::storage::{self, Kind, Store, TemporaryBlob};
 
-/// Pieces on their way from the upstream to the disk; a slow disk slows the upstream down.
-const WAITING: usize = 16;
+/// Pieces on their way from the upstream to the disk, of up to 400 KiB each; a slow disk slows the upstream down. More would
+/// only be memory: the upstream's bytes wait as well in the socket.
+const WAITING: usize = 4;
 /// Bytes that are read back for the digest at once.
 const AT_ONCE: u64 = 1024 * 1024;
 

@@ -17,8 +17,9 @@ use crate::http::buffers::Buffers;
 
 /// Read at once where the kernel does not send the file itself.
 const COPIED: u64 = 64 * 1024;
-/// How far apart the bytes are that are asked for: the kernel reads ahead and forgets in pieces of about that size.
-const PROBED: usize = 64 * 1024;
+/// How far apart the bytes are that are asked for. What was read together is forgotten together, so a gap is mostly longer;
+/// one that is not costs a worker the time of one short read. Each look costs as much as sending 8 KiB.
+const PROBED: usize = 256 * 1024;
 
 /// What is still to be sent of a file.
 #[derive(Debug)]
