@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use e2e::Tools;
+use e2e::images::ARENAS;
 use e2e::tools::packages;
 
 use crate::client::Client;
@@ -43,7 +44,7 @@ pub(crate) fn larder(directory: &Path, upstream: SocketAddr, pair: &Pair) -> Res
     })
 }
 
-/// What starts it, and where its data port and its admin port will be. Its store is in `store`.
+/// What starts it as its image does, and where its data port and its admin port will be. Its store is in `store`.
 pub(crate) fn larder_command(
     directory: &Path,
     upstream: SocketAddr,
@@ -69,6 +70,7 @@ pub(crate) fn larder_command(
         .with_file_name("cache-server");
     let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(config);
+    command.env(ARENAS.0, ARENAS.1);
     Ok((command, address, admin))
 }
 

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 pub use archive::write_archive;
 pub use artifact::{Artifact, Blob, Image, ImageConfig, Index, Platform};
-pub use larder::{CACHE_SERVER, OPERATOR, larder_image};
+pub use larder::{ARENAS, CACHE_SERVER, OPERATOR, larder_image};
 pub use layer::{Layer, LayerBuilder};
 pub use push::push;
 pub use seeds::{PAUSE, Seeds, download_packages, large_image};

@@ -36,7 +36,7 @@ pub use status::{Neighbours, status};
 const STATUS_MANAGER: &str = "larder.dev/operator-status";
 const CONCURRENCY: u16 = 4;
 /// Many caches that appear at once are one change of the list.
-const DEBOUNCE: Duration = Duration::from_millis(200);
+const DEBOUNCE: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why a policy's status is not up to date.
