@@ -212,13 +212,17 @@ mod tests {
         file.write_all(&vec![7; MOST]).unwrap();
         file.sync_all().unwrap();
         let (job, whole) = (Job::new(Arc::new(file), 0..MOST as u64), 0..MOST as u64);
-        rustix::fs::fadvise(&*job.file, 0, None, Advice::DontNeed).unwrap();
-        rustix::fs::fadvise(&*job.file, 0, None, Advice::Random).unwrap();
-        for end in [0, whole.end - 1] {
-            job.file.read_exact_at(&mut [0], end).unwrap();
-            assert!(job.is_byte_resident(end).unwrap());
-        }
-        assert!(!job.is_resident(&whole).unwrap());
+        // A look at what is not there has it read, and sees it if the disk answers at once. Not each time, at each place.
+        let is_seen = (0..100).any(|_| {
+            rustix::fs::fadvise(&*job.file, 0, None, Advice::DontNeed).unwrap();
+            rustix::fs::fadvise(&*job.file, 0, None, Advice::Random).unwrap();
+            for end in [0, whole.end - 1] {
+                job.file.read_exact_at(&mut [0], end).unwrap();
+                assert!(job.is_byte_resident(end).unwrap());
+            }
+            !job.is_resident(&whole).unwrap()
+        });
+        assert!(is_seen);
         let (file, part) = (job.file.clone(), whole.clone());
         ReadAhead { file, part }.run().unwrap();
         assert!(job.is_resident(&whole).unwrap());
