@@ -35,8 +35,9 @@ pub use status::{Neighbours, status};
 
 const STATUS_MANAGER: &str = "larder.dev/operator-status";
 const CONCURRENCY: u16 = 4;
-/// Many caches that appear at once are one change of the list.
-const DEBOUNCE: Duration = Duration::from_secs(1);
+/// Many caches that appear at once are one change of the list. Short: each event puts the look off by as much again, so a policy
+/// whose caches change more often than this is told of nothing until they rest.
+const DEBOUNCE: Duration = Duration::from_millis(200);
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why a policy's status is not up to date.
