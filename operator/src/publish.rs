@@ -219,14 +219,11 @@ fn tells(condition: &Condition, known: bool) -> bool {
         Reason::Suspended,
     ]
     .map(Reason::as_str);
+    let is_news = !quiet.contains(&condition.reason.as_str());
     match condition.type_.as_str() {
-        READY | POLICY_APPLIED | MONITORING_READY | EXPOSURE_READY | NODES_WIRED => {
-            !quiet.contains(&condition.reason.as_str())
-        }
+        READY | POLICY_APPLIED | MONITORING_READY | EXPOSURE_READY | NODES_WIRED => is_news,
         // A new cache has its mirrors at once; only that it has not, and what becomes of them later, is news.
-        MIRRORS_READY => {
-            (known || condition.status != "True") && !quiet.contains(&condition.reason.as_str())
-        }
+        MIRRORS_READY => is_news && (known || condition.status != "True"),
         SUSPENDED | RISKY | NOT_ENFORCEABLE | NOT_PULLABLE => true,
         // A new cache has volumes as declared; only what becomes of them later is news.
         STORAGE_READY => known,

@@ -65,7 +65,9 @@ pub async fn reconcile(
     };
     observed.nodes = context.nodes.seen(namespace, name);
     let mut applied = Box::pin(bring_in_line(context, &observed)).await;
-    if let Some(now) = with_address(context, &observed).await {
+    // What could not be resolved has made no Service.
+    let went_on = matches!(applied, Ok(_) | Err(Error::Pending { .. }));
+    if went_on && let Some(now) = with_address(context, &observed).await {
         observed = now;
         let before = applied.is_ok_and(|(_, applied)| applied.policy_changed);
         applied = Box::pin(bring_in_line(context, &observed)).await;
