@@ -1,5 +1,7 @@
 //! Takes policies: at start, and whenever the file changes. What can't be taken changes nothing but what is said.
 
+mod watched;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +9,6 @@ use std::time::Duration;
 
 use crds::configz::Source;
 use crds::policy::Policy;
-use notify::Watcher;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,8 @@ use crate::config::{LoadedPolicy, Location};
 use crate::http::access::{self, Access};
 use crate::storage::Store;
 use crate::upstream::{self, Environment, Upstream};
+
+use watched::Watched;
 
 /// Second line behind the file events, which some filesystems don't give.
 const POLL: Duration = Duration::from_secs(5);
@@ -263,46 +266,5 @@ impl Reloader {
                 }
             }
         }
-    }
-}
-
-/// Directories whose events are heard. Not files: a mounted config map or Secret changes by the swap of a symlink beside them.
-struct Watched {
-    /// `None` if the system gives no events.
-    watcher: Option<notify::RecommendedWatcher>,
-    directories: BTreeSet<PathBuf>,
-}
-
-impl Watched {
-    fn new(changes: mpsc::Sender<()>) -> Self {
-        let watcher = notify::recommended_watcher(move |_| {
-            let _ = changes.try_send(());
-        });
-        let watcher = watcher.inspect_err(
-            |error| tracing::warn!(%error, "failed to watch the configuration; it is polled"),
-        );
-        Self {
-            watcher: watcher.ok(),
-            directories: BTreeSet::new(),
-        }
-    }
-
-    /// Hears of these directories, and no more of others.
-    fn follow(&mut self, configuration: &Path, named: &BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else {
-            return;
-        };
-        let mut wanted = named.clone();
-        wanted.insert(configuration.to_owned());
-        for old in self.directories.difference(&wanted) {
-            // It may be gone.
-            let _ = watcher.unwatch(old);
-        }
-        for new in wanted.difference(&self.directories) {
-            if let Err(error) = watcher.watch(new, notify::RecursiveMode::NonRecursive) {
-                tracing::warn!(%error, directory = %new.display(), "failed to watch a directory; it is polled");
-            }
-        }
-        self.directories = wanted;
     }
 }
