@@ -130,7 +130,7 @@ struct State {
     /// A thousand requests at once would start hundreds of threads, each with memory of its own, to wait for one disk.
     disk_slots: Semaphore,
     /// For what fills write and hash.
-    turns: Arc<turns::Turns>,
+    turns: turns::Turns,
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
     manifests:
         flights::Flights<manifest::Key<crate::oci::Digest>, Result<manifest::Fetched, Error>>,
@@ -166,7 +166,7 @@ impl Cache {
             fills: Mutex::default(),
             fill_slots: Semaphore::new(MAXIMUM_FILLS),
             disk_slots: Semaphore::new(MAXIMUM_LOOKS),
-            turns: Arc::default(),
+            turns: turns::Turns::default(),
             tags: flights::Flights::default(),
             manifests: flights::Flights::default(),
             shared_tags: flights::Flights::default(),

@@ -239,11 +239,10 @@ async fn copy(
         blob,
         progress: progress.clone(),
         receiver,
-        turns: cache.0.turns.clone(),
     };
     let moving = async move {
         // Closing the channel without an end makes the writer give up.
-        source.send(&sender).await
+        source.send(&sender, &cache.0.turns).await
     };
     let writing = write(cache, origin, digest, job, length);
     let (moved, written) = tokio::join!(moving, writing);

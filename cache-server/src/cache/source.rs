@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use super::shared::Shared;
 use super::transfer::{Stopped, pump, transfer};
+use super::turns::{Turn, Turns};
 use super::writer::Message;
 use super::{Cache, Error, Origin};
 use crate::oci::Digest;
@@ -67,12 +68,17 @@ impl Source {
     }
 
     /// Moves all of it to the writer.
-    pub(super) async fn send(self, writer: &mpsc::Sender<Message>) -> Result<(), Stopped> {
+    pub(super) async fn send(
+        self,
+        writer: &mpsc::Sender<Message>,
+        turns: &Turns,
+    ) -> Result<(), Stopped> {
         match self {
-            Self::Upstream(stream) => transfer(*stream, writer).await,
+            Self::Upstream(stream) => transfer(*stream, writer, turns).await,
             Self::Bucket(shared, place) => {
                 from_bucket(shared, place, writer).await?;
-                writer.send(Message::End).await.map_err(|_| Stopped::Writer)
+                let end = Message::End(Turn::none());
+                writer.send(end).await.map_err(|_| Stopped::Writer)
             }
         }
     }
@@ -92,7 +98,8 @@ async fn from_bucket(
                 let error = ended.err().map(tracing::field::display);
                 tracing::warn!(digest = %place.digest, offset, error, "the bucket's body broke off; the upstream goes on with it");
                 let rest = place.open_part(offset..size, size).await;
-                return pump(rest.map_err(Stopped::Upstream)?, writer).await;
+                pump(rest.map_err(Stopped::Upstream)?, writer, Turn::none()).await?;
+                return Ok(());
             }
         };
         let count = bytes.len() as u64;

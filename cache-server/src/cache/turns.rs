@@ -1,81 +1,103 @@
-//! Who may use a processor for long. When many fills get bytes at the same moment, one after the other is done early; all at
+//! Which blobs are moved first. When many fills get their bytes at the same moment, one after the other is done early; all at
 //! once would be done late, and their clients would ask for the next thing all at once again.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// A bounded number of turns. Only blocking threads wait for one.
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Who waits longer goes on without a turn: they make things quicker, and must never stop anything.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// For so long, the one whose turn it is may wait for its upstream.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// A bounded number of turns, given in the order in which they were asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Turns(Arc<Semaphore>);
+
+/// The right to use a processor; ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turns {
-    free: Mutex<usize>,
-    freed: Condvar,
+pub(super) struct Turn {
+    /// Absent if there was none to be had in time, or if it was given up.
+    permit: Option<OwnedSemaphorePermit>,
 }
-
-/// The right to work; ends when it is dropped.
-#[derive(Debug)]
-pub(super) struct Turn<'a>(&'a Turns);
 
 impl Default for Turns {
     /// One for each processor.
     fn default() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
+        Self::new(std::thread::available_parallelism().map_or(2, NonZero::get))
     }
 }
 
 impl Turns {
     fn new(count: usize) -> Self {
-        Self {
-            free: Mutex::new(count),
-            freed: Condvar::new(),
-        }
+        Self(Arc::new(Semaphore::new(count)))
     }
 
-    /// Waits for a turn.
-    pub(super) fn take(&self) -> Turn<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self
-            .freed
-            .wait_while(free, |free| *free == 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        Turn(self)
+    /// Waits for a turn, but not for long.
+    pub(super) async fn take(&self) -> Turn {
+        let waiting = timeout(LONGEST_WAIT, self.0.clone().acquire_owned());
+        let permit = waiting.await.ok().and_then(Result::ok);
+        Turn { permit }
     }
 }
 
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner);
-        *free += 1;
-        self.0.freed.notify_one();
+impl Turn {
+    /// For what needs none.
+    pub(super) fn none() -> Self {
+        Self { permit: None }
+    }
+
+    /// Others work while this one waits for its upstream: it does not get the turn back.
+    pub(super) async fn wait_for<T>(&mut self, upstream: impl Future<Output = T>) -> T {
+        if self.permit.is_none() {
+            return upstream.await;
+        }
+        let mut upstream = std::pin::pin!(upstream);
+        if let Ok(came) = timeout(PATIENCE, upstream.as_mut()).await {
+            return came;
+        }
+        self.give_up();
+        upstream.await
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.permit = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use futures::FutureExt as _;
 
     use super::*;
 
-    #[test]
-    fn no_more_work_than_there_are_turns() {
-        let (turns, working, most) = (Turns::new(2), AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..100 {
-                        let turn = turns.take();
-                        most.fetch_max(
-                            working.fetch_add(1, Ordering::SeqCst) + 1,
-                            Ordering::SeqCst,
-                        );
-                        std::thread::yield_now();
-                        working.fetch_sub(1, Ordering::SeqCst);
-                        drop(turn);
-                    }
-                });
-            }
-        });
-        assert_eq!(working.into_inner(), 0);
-        assert!((1..=2).contains(&most.into_inner()));
-        let _both = (turns.take(), turns.take());
+    #[tokio::test]
+    async fn turns_are_given_in_order_and_nobody_waits_for_long() {
+        let turns = Turns::new(1);
+        let first = turns.take().await;
+        let (mut second, mut third) = (Box::pin(turns.take()), Box::pin(turns.take()));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(third.as_mut().now_or_never().is_none());
+        let second = second.now_or_never().unwrap();
+        assert!(second.permit.is_some());
+        let begun = std::time::Instant::now();
+        assert!(third.await.permit.is_none());
+        assert!(begun.elapsed() >= LONGEST_WAIT / 2);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_its_upstream_gives_its_turn_up() {
+        let turns = Turns::new(1);
+        let mut turn = turns.take().await;
+        assert_eq!(turn.wait_for(async { 1 }).await, 1);
+        assert!(turns.take().now_or_never().is_none());
+        let slow = turn.wait_for(tokio::time::sleep(20 * PATIENCE));
+        let (other, ()) = tokio::join!(turns.take(), slow);
+        assert!(other.permit.is_some() && turn.permit.is_none());
     }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crds::values::RegistryHost;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 
 use super::fill::{Head, Progress};
 use super::segments::Segments;
-use super::turns::Turns;
+use super::turns::Turn;
 use crate::oci::{Digest, Hasher, Repository};
 use crate::storage::{self, Kind, Store, TemporaryBlob};
 
@@ -23,7 +22,8 @@ pub(super) enum Message {
     /// In any order; no byte comes twice.
     Bytes { offset: u64, bytes: Bytes },
     /// The body is whole. A channel that closes without it means a body that is not.
-    End,
+    /// Brings the turn in which the body came; it lasts until the body is verified.
+    End(Turn),
 }
 
 pub(super) fn channel() -> (mpsc::Sender<Message>, mpsc::Receiver<Message>) {
@@ -40,7 +40,6 @@ pub(super) struct Job {
     pub(super) blob: TemporaryBlob,
     pub(super) progress: Arc<watch::Sender<Progress>>,
     pub(super) receiver: mpsc::Receiver<Message>,
-    pub(super) turns: Arc<Turns>,
 }
 
 pub(super) enum WriteError {
@@ -69,31 +68,19 @@ impl Job {
             to: 0,
             there: Segments::default(),
         };
-        let turns = self.turns.clone();
-        let mut turn = None;
-        loop {
-            let message = match self.receiver.try_recv() {
-                Err(TryRecvError::Empty) => {
-                    // Others work while this one waits for its upstream.
-                    turn = None;
-                    self.receiver.blocking_recv()
-                }
-                other => other.ok(),
-            };
-            turn.get_or_insert_with(|| turns.take());
-            match message {
+        let turn = loop {
+            match self.receiver.blocking_recv() {
                 Some(Message::Bytes { offset, bytes }) => {
                     self.write(&mut content, offset, &bytes)
                         .map_err(WriteError::Store)?;
                 }
-                Some(Message::End) => break,
+                Some(Message::End(turn)) => break turn,
                 None => return Err(WriteError::GivenUp),
             }
-        }
+        };
         while content.lags() {
             self.catch_up(&mut content).map_err(WriteError::Store)?;
         }
-        drop(turn);
         let size = content.to;
         // Hashed from the front without a gap: what is behind one would be missing in the size and in the digest.
         if self.size.is_some_and(|expected| expected != size)
@@ -103,6 +90,7 @@ impl Job {
         }
         self.progress
             .send_modify(|progress| progress.verified = Some(size));
+        drop(turn);
         // First who has it, then what: content that is seen in the store is seen with its repository.
         self.store
             .add_member(&self.host, &self.repository, &self.digest)
