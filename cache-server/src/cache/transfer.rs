@@ -25,7 +25,6 @@ pub(super) async fn transfer(
     writer: &mpsc::Sender<Message>,
     turns: &Turns,
 ) -> Result<(), Stopped> {
-    let turn = turns.take().await;
     let (place, length) = (front.place(), front.length().unwrap_or_default());
     let open = |part: Range<u64>| place.clone().open_part(part, length);
     let rest = front.rest();
@@ -45,7 +44,8 @@ pub(super) async fn transfer(
             }
         }
     });
-    let (turn, untouched) = try_join(pump(front, writer, turn), try_join_all(sharing)).await?;
+    let beginning = async { pump(front, writer, turns.take().await).await };
+    let (turn, untouched) = try_join(beginning, try_join_all(sharing)).await?;
     left.extend(untouched.into_iter().flatten());
     for part in left {
         let stream = open(part).await.map_err(Stopped::Upstream)?;
