@@ -1,4 +1,4 @@
-//! Memory: with nothing to do, and with a thousand slow readers.
+//! What it costs to do nothing, and the memory of a thousand slow readers.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,11 @@ use crate::target::Target;
 const DOWNLOADS: usize = 1000;
 const READERS: usize = 4;
 const TIME: Duration = Duration::from_secs(4);
+/// The kernel counts processor time in steps of 10 ms.
+const REST: Duration = Duration::from_secs(10);
 /// Read by each download at a turn.
 const PIECE: usize = 16 * 1024;
 
-#[expect(clippy::unnecessary_wraps, reason = "as all measures")]
 pub(crate) fn idle(setting: &Setting, report: &mut Report) -> Result<()> {
     report.add(
         Row::new("idle RSS MiB")
@@ -29,6 +30,24 @@ pub(crate) fn idle(setting: &Setting, report: &mut Report) -> Result<()> {
                 1,
             )
             .no_more_than(25.0, "25 MiB"),
+    );
+    at_rest(setting, report)
+}
+
+/// What a server costs that nobody asks for anything.
+fn at_rest(setting: &Setting, report: &mut Report) -> Result<()> {
+    let targets = [&setting.larder, &setting.distribution, &setting.nginx];
+    let before = targets.map(|target| target.program.cpu());
+    std::thread::sleep(REST);
+    let mut used = [0.0; 3];
+    for ((used, target), before) in used.iter_mut().zip(targets).zip(before) {
+        *used = (target.program.cpu()?.saturating_sub(before?)).as_secs_f64() * 1000.0;
+    }
+    let [larder, distribution, nginx] = used;
+    report.add(
+        Row::new("10 s at rest: server CPU ms")
+            .values(larder, distribution, "nginx", nginx, 0)
+            .no_more_than(20.0, "20 ms"),
     );
     Ok(())
 }
