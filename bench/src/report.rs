@@ -65,7 +65,8 @@ rounds. No access logs. Times of cold blobs are compared with the upstream itsel
 
 Machine: {processors} cores, loopback; the load and the upstream run on the same cores, so ratios within the run mean more than
 values. Load average when it began: {}. On loopback a body costs other things than on a network: nothing here says how fast
-anything is elsewhere.
+anything is elsewhere. An ext4 without a journal makes new files slowly for five minutes after many were removed: cold blobs tell
+nothing then.
 
 {}",
             self.load,
