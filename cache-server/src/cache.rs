@@ -129,7 +129,7 @@ struct State {
     fill_slots: Semaphore,
     /// A thousand requests at once would start hundreds of threads, each with memory of its own, to wait for one disk.
     disk_slots: Semaphore,
-    /// For what fills write and hash.
+    /// For what fills receive, write and hash.
     turns: turns::Turns,
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
     manifests:

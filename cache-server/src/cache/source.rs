@@ -76,8 +76,9 @@ impl Source {
         match self {
             Self::Upstream(stream) => transfer(*stream, writer, turns).await,
             Self::Bucket(shared, place) => {
-                from_bucket(shared, place, writer).await?;
-                let end = Message::End(Turn::none());
+                let mut turn = turns.take().await;
+                from_bucket(shared, place, writer, &mut turn).await?;
+                let end = Message::End(turn);
                 writer.send(end).await.map_err(|_| Stopped::Writer)
             }
         }
@@ -89,23 +90,24 @@ async fn from_bucket(
     mut shared: Shared,
     place: Place,
     writer: &mpsc::Sender<Message>,
+    turn: &mut Turn,
 ) -> Result<(), Stopped> {
     let (size, mut offset) = (shared.object.size(), 0);
     while offset < size {
-        let bytes = match shared.object.next().await {
+        let bytes = match turn.wait_for(shared.object.next()).await {
             Ok(Some(bytes)) if bytes.len() as u64 <= size - offset => bytes,
             ended => {
                 let error = ended.err().map(tracing::field::display);
                 tracing::warn!(digest = %place.digest, offset, error, "the bucket's body broke off; the upstream goes on with it");
                 let rest = place.open_part(offset..size, size).await;
-                pump(rest.map_err(Stopped::Upstream)?, writer, Turn::none()).await?;
-                return Ok(());
+                return pump(rest.map_err(Stopped::Upstream)?, writer, turn).await;
             }
         };
         let count = bytes.len() as u64;
         let message = Message::Bytes { offset, bytes };
         writer.send(message).await.map_err(|_| Stopped::Writer)?;
         offset += count;
+        turn.moved(count);
     }
     Ok(())
 }

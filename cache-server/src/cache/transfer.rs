@@ -9,9 +9,6 @@ use super::turns::{Turn, Turns};
 use super::writer::Message;
 use crate::upstream::{self, BlobStream};
 
-/// So many bytes of a blob are moved in a turn; most layers have fewer. The rest of a larger one is in nobody's way.
-const IN_TURN: u64 = 4 * 1024 * 1024;
-
 /// Why it ended early.
 pub(super) enum Stopped {
     Upstream(upstream::Error),
@@ -36,7 +33,7 @@ pub(super) async fn transfer(
     };
     let sharing = parts.into_iter().map(|part| async move {
         match open(part.clone()).await {
-            Ok(stream) => pump(stream, writer, Turn::none()).await.map(|_| None),
+            Ok(stream) => pump(stream, writer, &mut Turn::none()).await.map(|()| None),
             // One connection less: the front's takes it over.
             Err(error) => {
                 tracing::debug!(%error, "a part of a blob is left for later");
@@ -44,12 +41,15 @@ pub(super) async fn transfer(
             }
         }
     });
-    let beginning = async { pump(front, writer, turns.take().await).await };
+    let beginning = async {
+        let mut turn = turns.take().await;
+        pump(front, writer, &mut turn).await.map(|()| turn)
+    };
     let (turn, untouched) = try_join(beginning, try_join_all(sharing)).await?;
     left.extend(untouched.into_iter().flatten());
     for part in left {
         let stream = open(part).await.map_err(Stopped::Upstream)?;
-        pump(stream, writer, Turn::none()).await?;
+        pump(stream, writer, &mut Turn::none()).await?;
     }
     writer
         .send(Message::End(turn))
@@ -57,25 +57,23 @@ pub(super) async fn transfer(
         .map_err(|_| Stopped::Writer)
 }
 
-/// All of the stream. Returns the turn, if it still is its turn.
+/// All of the stream.
 pub(super) async fn pump(
     mut stream: BlobStream,
     writer: &mpsc::Sender<Message>,
-    mut turn: Turn,
-) -> Result<Turn, Stopped> {
-    let begun = stream.offset();
+    turn: &mut Turn,
+) -> Result<(), Stopped> {
     loop {
         let offset = stream.offset();
-        if offset - begun >= IN_TURN {
-            turn.give_up();
-        }
         let next = turn.wait_for(stream.next()).await;
         let Some(bytes) = next.map_err(Stopped::Upstream)? else {
-            return Ok(turn);
+            return Ok(());
         };
+        let count = bytes.len() as u64;
         writer
             .send(Message::Bytes { offset, bytes })
             .await
             .map_err(|_| Stopped::Writer)?;
+        turn.moved(count);
     }
 }
