@@ -72,6 +72,11 @@ impl Program {
         Ok(Duration::from_millis(ticks * 1000 / per_second.max(1)))
     }
 
+    /// Processor seconds since it had used `before`.
+    pub(crate) fn cpu_since(&self, before: Duration) -> Result<f64> {
+        Ok(self.cpu()?.saturating_sub(before).as_secs_f64())
+    }
+
     /// Memory in MiB, by the name of a line of `status`: `VmRSS` is now, `VmHWM` the peak.
     pub(crate) fn memory(&self, line: &str) -> Result<f64> {
         let mut kibibytes = 0;

@@ -89,7 +89,7 @@ fn secure_round_of(setting: &Setting, target: &Target) -> Result<f64> {
     })?
     .into_iter()
     .sum();
-    let cpu = (target.program.cpu()?.saturating_sub(cpu)).as_secs_f64();
+    let cpu = target.program.cpu_since(cpu)?;
     let gib = f64::from(u32::try_from(bytes >> 20)?) / 1024.0;
     Ok(cpu / gib)
 }
@@ -107,7 +107,7 @@ fn round_of(setting: &Setting, target: &Target) -> Result<(f64, f64)> {
     .into_iter()
     .sum();
     let took = begun.elapsed().as_secs_f64();
-    let cpu = (target.program.cpu()?.saturating_sub(cpu)).as_secs_f64();
+    let cpu = target.program.cpu_since(cpu)?;
     let gib = f64::from(u32::try_from(bytes >> 20)?) / 1024.0;
     Ok((cpu / gib, gib * 1024.0 / took))
 }

@@ -77,7 +77,7 @@ fn round_of(target: &Target, path: &str) -> Result<[f64; 4]> {
     })?
     .concat();
     let took = begun.elapsed().as_secs_f64();
-    let cpu = target.program.cpu()?.saturating_sub(cpu).as_secs_f64() * 1e6;
+    let cpu = target.program.cpu_since(cpu)? * 1e6;
     times.sort_unstable();
     let at = |hundredth: usize| {
         let time = times.get(times.len() * hundredth / 100);

@@ -36,12 +36,13 @@ pub(crate) fn idle(setting: &Setting, report: &mut Report) -> Result<()> {
 
 /// What a server costs that nobody asks for anything.
 fn at_rest(setting: &Setting, report: &mut Report) -> Result<()> {
-    let targets = [&setting.larder, &setting.distribution, &setting.nginx];
-    let before = targets.map(|target| target.program.cpu());
-    std::thread::sleep(REST);
     let mut used = [0.0; 3];
-    for ((used, target), before) in used.iter_mut().zip(targets).zip(before) {
-        *used = (target.program.cpu()?.saturating_sub(before?)).as_secs_f64() * 1000.0;
+    let begun = setting
+        .targets(0)
+        .map(|(place, target)| (place, target, target.program.cpu()));
+    std::thread::sleep(REST);
+    for (place, target, before) in begun {
+        used[place] = target.program.cpu_since(before?)? * 1000.0;
     }
     let [larder, distribution, nginx] = used;
     report.add(
