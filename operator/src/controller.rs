@@ -1,15 +1,17 @@
 //! What is watched, what wakes which cache, and when to retry.
 
+mod queue;
+
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crds::registry_cache::RegistryCache;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, stream};
 use kube::ResourceExt as _;
 use kube::api::ApiResource;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{self, reflector};
+use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +21,11 @@ use crate::memory::{self, Memory};
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Scope, Wake, scoped};
 use crate::{observe, publish, reconcile, retry};
+use queue::Queue;
 
 /// Longest reconcile, without the wait for its turn. The API client retries by itself, for much longer than a cache should wait.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// No bound here, where whoever comes too many is taken up in no order: [`Context::turn`] bounds them, first come, first served,
+/// No bound here, where whoever comes too many is taken up in no order: [`Queue`] and [`Context::turn`] bound them, first come, first served,
 /// so that a new cache is not overtaken by those that are woken by what has just been made of them.
 const CONCURRENCY: u16 = 0;
 
@@ -59,15 +62,23 @@ pub async fn run(
         scoped::<GuardedCache>(client, namespace.as_deref()),
         watcher::Config::default(),
     )
+    .default_backoff()
     .modify(|cache| cache.managed_fields_mut().clear())
     // Before the reflector: who is woken must find at least what woke it.
     .inspect(move |event| {
         if let Ok(event) = event {
             feed.take(event, memory::text_if_readable);
         }
+    })
+    .reflect(writer);
+    let queue = Queue::default();
+    let woken = stream::select(applied(events), wakes(receiver));
+    let controller = Controller::for_stream(stream::pending(), caches.clone())
+        .reconcile_on(queue.in_order(woken));
+    let parts = Arc::new(Parts {
+        context: context.clone(),
+        queue: queue.clone(),
     });
-    let controller =
-        Controller::for_stream(reflector(writer, events).applied_objects(), caches.clone());
     let seen = memory.clone();
     let wake = Wake {
         client: client.clone(),
@@ -83,18 +94,21 @@ pub async fn run(
     });
     drop(scopes);
     let controller = controller
-        .reconcile_on(wakes(receiver))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().cancelled_owned())
-        .run(one, retry_later, context.clone())
+        .run(one, retry_later, parts)
         .for_each(|result| {
-            // Failures of reconciles are logged where the retry is decided.
-            if let Err(
-                error @ (kube::runtime::controller::Error::QueueError(_)
-                | kube::runtime::controller::Error::RunnerError(_)),
-            ) = result
-            {
-                tracing::warn!(error = %chain(&error), "a watch failed and starts anew");
+            use kube::runtime::controller::Error;
+            match result {
+                Err(Error::ObjectNotFound(gone)) => {
+                    let namespace = gone.namespace.unwrap_or_default();
+                    queue.pass(&ObjectRef::new(&gone.name).within(&namespace));
+                }
+                Err(error @ (Error::QueueError(_) | Error::RunnerError(_))) => {
+                    tracing::warn!(error = %chain(&error), "the controller does not go on");
+                }
+                // Failures of reconciles are logged where the retry is decided.
+                Ok(_) | Err(Error::ReconcilerFailed(..)) => {}
             }
             ready(())
         });
@@ -116,13 +130,33 @@ pub async fn run(
     }
 }
 
-fn wakes(receiver: mpsc::UnboundedReceiver<CacheRef>) -> impl futures::Stream<Item = CacheRef> {
-    futures::stream::unfold(receiver, |mut receiver| async {
+/// What the controller passes to each reconcile.
+struct Parts {
+    context: Arc<Context>,
+    queue: Queue,
+}
+
+/// The caches that were added or changed.
+fn applied(
+    events: impl Stream<Item = watcher::Result<watcher::Event<GuardedCache>>>,
+) -> impl Stream<Item = CacheRef> {
+    events.applied_objects().filter_map(|cache| {
+        let cache = cache.inspect_err(
+            |error| tracing::warn!(error = %chain(error), "a watch failed and starts anew"),
+        );
+        ready(cache.ok().map(|cache| ObjectRef::from_obj(&cache)))
+    })
+}
+
+fn wakes(receiver: mpsc::UnboundedReceiver<CacheRef>) -> impl Stream<Item = CacheRef> {
+    stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|cache| (cache, receiver))
     })
 }
 
-async fn one(cache: Arc<GuardedCache>, context: Arc<Context>) -> Result<Action, Error> {
+async fn one(cache: Arc<GuardedCache>, parts: Arc<Parts>) -> Result<Action, Error> {
+    let Parts { context, queue } = &*parts;
+    let run = queue.begin(&ObjectRef::from_obj(&*cache));
     let namespace = cache.namespace().unwrap_or_default();
     let name = cache.name_any();
     let result = match &cache.0 {
@@ -130,7 +164,8 @@ async fn one(cache: Arc<GuardedCache>, context: Arc<Context>) -> Result<Action, 
             let Some(turn) = context.turn().await else {
                 return Ok(Action::await_change());
             };
-            let reconcile = Box::pin(reconcile::reconcile(&context, turn, &namespace, &name));
+            let turn = (run.place(), turn);
+            let reconcile = Box::pin(reconcile::reconcile(context, turn, &namespace, &name));
             tokio::time::timeout(TIMEOUT, reconcile)
                 .await
                 .map_err(|_| Error::Timeout)
@@ -168,10 +203,13 @@ async fn one(cache: Arc<GuardedCache>, context: Arc<Context>) -> Result<Action, 
     clippy::needless_pass_by_value,
     reason = "the controller passes its parts by value"
 )]
-fn retry_later(cache: Arc<GuardedCache>, error: &Error, context: Arc<Context>) -> Action {
+fn retry_later(cache: Arc<GuardedCache>, error: &Error, parts: Arc<Parts>) -> Action {
     let namespace = cache.namespace().unwrap_or_default();
     let name = cache.name_any();
-    let wait = context.failures.failed(&format!("{namespace}/{name}"));
+    let wait = parts
+        .context
+        .failures
+        .failed(&format!("{namespace}/{name}"));
     tracing::warn!(
         %namespace, %name, error = %chain(error), retry_ms = wait.as_millis(),
         "RegistryCache {namespace}/{name} is not in line and is tried again"

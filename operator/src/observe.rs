@@ -280,7 +280,7 @@ fn cached(selector: &str) -> ListParams {
 }
 
 /// An object in a version that a watch has shown, or in the latest one if none has ([`crate::memory`]).
-async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
+pub async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
 where
     K: Clone + DeserializeOwned + Debug,
 {

@@ -1,6 +1,6 @@
 //! The second controller: tells on each `CachePolicy` whether its rules can be used, which caches follow it, and how far it got in them.
 //!
-//! It reads nothing but the policy itself: caches and other policies come from its own watches. What a status says follows from them alone, so one
+//! It reads nothing but the policy itself, in a version that has at least its own last status: caches and other policies come from its own watches. What a status says follows from them alone, so one
 //! that was missed is made up for by the next event.
 
 mod conflicts;
@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::observe::get;
 use crate::reconcile::now;
 use crate::report::chain;
 use crate::retry;
@@ -266,12 +267,9 @@ async fn reconcile(shared: &Parts, namespace: &str, name: &str) -> Result<(), Er
         return Err(Error::Ends);
     }
     let policies: Api<CachePolicy> = Api::namespaced(context.client.clone(), namespace);
-    let policy = policies
-        .get_opt(name)
-        .await
-        .map_err(|source| Error::Policy {
-            source: Box::new(source),
-        })?;
+    let policy = get(&policies, name).await.map_err(|source| Error::Policy {
+        source: Box::new(source),
+    })?;
     let Some(policy) = policy.filter(|policy| policy.metadata.deletion_timestamp.is_none()) else {
         return Ok(());
     };

@@ -6,7 +6,6 @@ use crds::conditions::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::confirm::{self, Confirmation, PodState, Target};
@@ -46,11 +45,11 @@ pub enum Error {
     Publish { source: publish::Error },
 }
 
-/// Brings one cache in line with its declaration, and returns when to look again at the latest. The turn ends when the API server has
+/// Brings one cache in line with its declaration, and returns when to look again at the latest. `turn` is dropped when the API server has
 /// been asked for all of it: what is left is to wait for pods.
 pub async fn reconcile(
     context: &Context,
-    turn: SemaphorePermit<'_>,
+    turn: impl Send,
     namespace: &str,
     name: &str,
 ) -> Result<Duration, Error> {
