@@ -18,7 +18,7 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
     let mut counts = Counts::default();
     level("checks", 10, || check::run().map(|()| Counts::default()))?;
     counts.add(level("unit, server and operator tests", 15, || {
-        packages::ensure_disks()?;
+        packages::ensure_programs()?;
         let mut command = cargo(["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"]);
         if long {
             command.env("LARDER_LONG", "1");

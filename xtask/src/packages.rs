@@ -1,4 +1,4 @@
-//! What the tests of the server need of the machine: disks of their own.
+//! What the tests of the server need of the machine: disks of their own, and system calls that fail.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,14 +8,15 @@ use anyhow::{Result, ensure};
 use crate::command;
 
 /// A program, and the Debian package that has it.
-const NEEDED: [(&str, &str); 3] = [
+const NEEDED: [(&str, &str); 4] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
     ("perl", "perl-base"),
+    ("strace", "strace"),
 ];
 
 /// Installs what is missing.
-pub(crate) fn ensure_disks() -> Result<()> {
+pub(crate) fn ensure_programs() -> Result<()> {
     let path = std::env::var("PATH").unwrap_or_default();
     let missing: Vec<&str> = NEEDED
         .into_iter()

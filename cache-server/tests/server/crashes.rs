@@ -20,7 +20,7 @@ const GENERATION: usize = 20;
 /// What a crash may leave on the disk beside the content.
 const SLACK: u64 = 16 << 20;
 
-fn rounds(short: usize, long: usize) -> usize {
+pub(crate) fn rounds(short: usize, long: usize) -> usize {
     if std::env::var_os("LARDER_LONG").is_some() {
         long
     } else {
@@ -28,7 +28,7 @@ fn rounds(short: usize, long: usize) -> usize {
     }
 }
 
-fn seeded(what: &str) -> fastrand::Rng {
+pub(crate) fn seeded(what: &str) -> fastrand::Rng {
     let seed = std::env::var("LARDER_SEED")
         .ok()
         .map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
@@ -37,7 +37,7 @@ fn seeded(what: &str) -> fastrand::Rng {
 }
 
 /// Images of a generation: two for each round, with a layer that all share.
-fn images(upstream: &FakeUpstream) -> Vec<(String, Image)> {
+pub(crate) fn images(upstream: &FakeUpstream) -> Vec<(String, Image)> {
     let shared = content(150_000, 0);
     (0..2 * GENERATION as u64)
         .map(|number| {
@@ -53,7 +53,7 @@ fn images(upstream: &FakeUpstream) -> Vec<(String, Image)> {
 }
 
 /// Pulls all of an image. `Err`: the connection ended too early. What ends well is right, or the test fails.
-async fn pull(
+pub(crate) async fn pull(
     process: &Process,
     (tag, image): &(String, Image),
     received: &watch::Sender<u64>,

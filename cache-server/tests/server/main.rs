@@ -20,6 +20,7 @@ mod credentials;
 mod disks;
 mod door;
 mod edits;
+mod failing_steps;
 mod faults;
 mod headers;
 mod http2;

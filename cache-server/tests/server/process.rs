@@ -178,6 +178,25 @@ impl Process {
     }
 
     fn start_with(command: Command, directory: &Path, upstream: &FakeUpstream, tail: &str) -> Self {
+        Self::try_start_with(command, directory, upstream, tail)
+            .unwrap_or_else(|said| panic!("the program ended at its start: {said:?}"))
+    }
+
+    /// `Err`: it ended, and said this.
+    pub(crate) fn try_start(
+        command: Command,
+        directory: &Path,
+        upstream: &FakeUpstream,
+    ) -> Result<Self, Vec<String>> {
+        Self::try_start_with(command, directory, upstream, "")
+    }
+
+    fn try_start_with(
+        command: Command,
+        directory: &Path,
+        upstream: &FakeUpstream,
+        tail: &str,
+    ) -> Result<Self, Vec<String>> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut child = Self::spawn(command, directory, upstream, tail);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -185,7 +204,7 @@ impl Process {
         let (address, admin_address) = loop {
             let Some(line) = lines.next() else {
                 let _ = child.wait();
-                panic!("the program ended at its start: {before:?}");
+                return Err(before);
             };
             let line = line.unwrap();
             before.push(line.clone());
@@ -212,13 +231,13 @@ impl Process {
             .tls_certs_only([])
             .build()
             .unwrap();
-        Self {
+        Ok(Self {
             child,
             address,
             admin_address,
             client,
             log,
-        }
+        })
     }
 
     /// Whether a line of its log has the text in it.
