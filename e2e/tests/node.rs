@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         nodes::agent_wires_the_node_and_pulls_go_through_the_cache,
         nodes::credentials_reach_the_node_for_root_alone,
         nodes::node_goes_past_a_cache_that_is_gone_and_comes_back,
+        nodes::agent_that_is_switched_off_leaves_the_node_as_it_was,
         nodes::uninstall_leaves_the_node_as_it_was,
         outside::operator_outside_of_the_cluster_confirms_by_the_pod_proxy,
         remove::retained_volume_outlives_the_cache,

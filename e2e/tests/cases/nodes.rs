@@ -128,6 +128,18 @@ pub(crate) fn node_goes_past_a_cache_that_is_gone_and_comes_back(world: &mut Wor
     cache.wait_until_ready(&mut world.node)
 }
 
+pub(crate) fn agent_that_is_switched_off_leaves_the_node_as_it_was(
+    world: &mut World,
+) -> Result<()> {
+    wired(world)?;
+    upgrade(&world.node, &["nodeAgent.enabled=false".to_owned()])?;
+    as_it_was(world)?;
+    let daemon_sets = ["--namespace", AGENTS, "get", "daemonsets", "--output=name"];
+    let left = world.node.kubectl(&daemon_sets)?;
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
+}
+
 pub(crate) fn uninstall_leaves_the_node_as_it_was(world: &mut World) -> Result<()> {
     wired(world)?;
     world.node.helm(&[
@@ -137,6 +149,11 @@ pub(crate) fn uninstall_leaves_the_node_as_it_was(world: &mut World) -> Result<(
         larder::NAMESPACE,
         "--timeout=4m",
     ])?;
+    as_it_was(world)
+}
+
+/// Has the files that somebody had there, and no others.
+fn as_it_was(world: &World) -> Result<()> {
     let left = files(&world.node)?;
     let expected = BTreeMap::from([
         ("docker.io/client.key".to_owned(), "theirs".to_owned()),
@@ -169,17 +186,24 @@ fn wired(world: &mut World) -> Result<(Cache, Vec<PathBuf>)> {
 }
 
 fn install(node: &Node) -> Result<()> {
-    let chart = larder::workspace().join("helm");
     let directory = node.directory().display();
-    let settings = [
-        "nodeAgent.enabled=true".to_owned(),
-        format!("nodeAgent.namespaces={{{}}}", quickstart::NAMESPACE),
-        format!(
-            "nodeAgent.certsDirectory={}",
-            node.hosts_directory().display()
-        ),
-        format!("nodeAgent.containerdConfig={directory}/containerd.toml"),
-    ];
+    upgrade(
+        node,
+        &[
+            "nodeAgent.enabled=true".to_owned(),
+            format!("nodeAgent.namespaces={{{}}}", quickstart::NAMESPACE),
+            format!(
+                "nodeAgent.certsDirectory={}",
+                node.hosts_directory().display()
+            ),
+            format!("nodeAgent.containerdConfig={directory}/containerd.toml"),
+        ],
+    )
+}
+
+/// Changes values of the release; the others stay.
+fn upgrade(node: &Node, settings: &[String]) -> Result<()> {
+    let chart = larder::workspace().join("helm");
     let chart = chart.to_str().context("the path is not UTF-8")?;
     let mut arguments = vec![
         "upgrade",
@@ -189,7 +213,7 @@ fn install(node: &Node) -> Result<()> {
         larder::NAMESPACE,
         "--reset-then-reuse-values",
     ];
-    for setting in &settings {
+    for setting in settings {
         arguments.extend(["--set", setting]);
     }
     node.helm(&arguments).map(drop)
