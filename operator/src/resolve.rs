@@ -202,6 +202,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     };
     let size = volume.size.0.clone();
     let enforcement = enforcement::enforcement(&policy.text, &mirrors.resolved);
+    let other_ports = network::others(&door.static_config, bucket.config.as_ref());
     Ok(ResolvedCache {
         replicas: spec.replicas,
         volume,
@@ -243,7 +244,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         network_policy: spec.network_policy.clone(),
         upstream_ports: network::ports(&upstreams.checked)
             .into_iter()
-            .chain(bucket.config.as_ref().map(network::bucket))
+            .chain(other_ports)
             .collect(),
         operator_namespace: settings.namespace.clone(),
         exposure: spec.exposure.clone(),

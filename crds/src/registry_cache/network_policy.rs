@@ -25,11 +25,11 @@ pub struct NetworkPolicySpec {
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EgressSpec {
-    /// Where upstreams are. Default: anywhere, but only on the ports that the upstreams, their proxies, realms and redirects are said to have, and 443.
+    /// Where upstreams are. Default: anywhere, but only on the ports that the upstreams, their proxies, realms, redirects and identities, a bucket and a collector of traces are said to have, and 443.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub to: Vec<NetworkPolicyPeer>,
-    /// Further TCP ports to allow, such as that of a collector of traces.
+    /// Further TCP ports to allow, such as that of an object storage that an upstream redirects to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(range(min = 1, max = 65535)))]
     pub ports: Vec<i32>,
