@@ -83,9 +83,14 @@ impl Programs {
 
     /// Imports both images into the node, under [`CACHE_SERVER`] and [`OPERATOR`].
     pub fn import_into(&self, node: &Node) -> Result<()> {
-        let server = larder_image("larder-cache-server", &self.cache_server, Platform::AMD64)?;
+        let server = larder_image(
+            "larder-cache-server",
+            &self.cache_server,
+            Platform::AMD64,
+            None,
+        )?;
         node.import(&server.into(), CACHE_SERVER)?;
-        let operator = larder_image("larder-operator", &self.operator, Platform::AMD64)?;
+        let operator = larder_image("larder-operator", &self.operator, Platform::AMD64, None)?;
         node.import(&operator.into(), OPERATOR)
     }
 }

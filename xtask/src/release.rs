@@ -76,7 +76,7 @@ pub(crate) fn run(folder: &Path, architectures: &[Architecture], profile: &str) 
         "images",
         "--",
     ]);
-    make.arg(folder);
+    make.arg(folder).arg(git(["rev-parse", "HEAD"])?);
     make.args(architectures.iter().map(|architecture| architecture.name()));
     command::run(make)?;
     sums(folder)
@@ -93,7 +93,7 @@ fn build(architecture: Architecture, profile: &str, auditable: &Path) -> Result<
     build
         .current_dir(root())
         .env("RUSTFLAGS", remap())
-        .env("SOURCE_DATE_EPOCH", commit_time()?)
+        .env("SOURCE_DATE_EPOCH", git(["log", "-1", "--format=%ct"])?)
         .env(linker, program);
     command::run(build)?;
     let target_folder =
@@ -127,9 +127,10 @@ fn remap() -> String {
     )
 }
 
-fn commit_time() -> Result<String> {
+/// What git says of the commit that is checked out.
+fn git<const N: usize>(arguments: [&str; N]) -> Result<String> {
     let mut git = std::process::Command::new("git");
-    git.args(["log", "-1", "--format=%ct"]).current_dir(root());
+    git.args(arguments).current_dir(root());
     Ok(output(git)?.trim().to_owned())
 }
 

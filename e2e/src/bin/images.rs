@@ -1,6 +1,6 @@
 //! Makes image archives of released programs: one index for each, with an image for each kind of machine.
 //!
-//! `images FOLDER ARCHITECTURE...`, called by `cargo xtask release`: FOLDER has `PROGRAM-ARCHITECTURE`, and gets `PROGRAM.oci.tar`.
+//! `images FOLDER COMMIT ARCHITECTURE...`, called by `cargo xtask release`: FOLDER has `PROGRAM-ARCHITECTURE`, and gets `PROGRAM.oci.tar`.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ const PROGRAMS: [&str; 2] = ["larder-operator", "larder-cache-server"];
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().context("name the folder")?);
+    let commit = arguments.next().context("name the commit")?;
     let platforms = arguments
         .map(|architecture| match architecture.as_str() {
             "amd64" => Ok(Platform::AMD64),
@@ -25,7 +26,7 @@ fn main() -> Result<()> {
             .iter()
             .map(|platform| {
                 let binary = folder.join(format!("{program}-{}", platform.architecture));
-                larder_image(program, &binary, *platform)
+                larder_image(program, &binary, *platform, Some(&commit))
             })
             .collect::<Result<Vec<_>>>()?;
         let index = Index::new(images)?;

@@ -1,5 +1,6 @@
 //! Images and indexes as the blobs that they consist of.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -65,6 +66,8 @@ pub struct ImageConfig {
     pub env: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub user: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An image for one platform.

@@ -1,5 +1,6 @@
 //! The images of Larder's own two programs: what they need of Debian, then the binary.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -20,8 +21,13 @@ pub const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 pub(super) const PACKAGES: &[&str] = &["ca-certificates", "libc6", "libgcc-s1"];
 
 /// The image of the program at `binary`, which becomes `/usr/bin/NAME` and the entry point; it runs as user 65532.
-/// The machines that it is for are those that the binary is for.
-pub fn larder_image(name: &str, binary: &Path, platform: Platform) -> Result<Image> {
+/// The machines that it is for are those that the binary is for. `revision`: the commit that the binary is built from, if that is known.
+pub fn larder_image(
+    name: &str,
+    binary: &Path,
+    platform: Platform,
+    revision: Option<&str>,
+) -> Result<Image> {
     let program =
         fs::read(binary).with_context(|| format!("failed to read {}", binary.display()))?;
     let path = format!("usr/bin/{name}");
@@ -46,9 +52,23 @@ pub fn larder_image(name: &str, binary: &Path, platform: Platform) -> Result<Ima
             format!("{}={}", ARENAS.0, ARENAS.1),
         ],
         user: "65532:65532".to_owned(),
+        labels: labels(name, revision),
         ..ImageConfig::default()
     };
     Image::new(platform, &config, &[system, program])
+}
+
+/// What image tools and registries show (<https://specs.opencontainers.org/image-spec/annotations/>).
+fn labels(name: &str, revision: Option<&str>) -> BTreeMap<String, String> {
+    [
+        ("title", Some(name)),
+        ("version", Some(env!("CARGO_PKG_VERSION"))),
+        ("licenses", Some(env!("CARGO_PKG_LICENSE"))),
+        ("revision", revision),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((format!("org.opencontainers.image.{key}"), value?.to_owned())))
+    .collect()
 }
 
 /// The bundle that the package's script would make of its certificates.
@@ -69,4 +89,29 @@ fn certificates() -> Result<Vec<u8>> {
             .extend(fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?);
     }
     Ok(bundle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_says_what_it_is_and_from_which_commit_if_that_is_known() {
+        let keys = |revision| {
+            labels("larder-operator", revision)
+                .into_keys()
+                .collect::<Vec<_>>()
+        };
+        let key = |name| format!("org.opencontainers.image.{name}");
+        assert_eq!(keys(None), ["licenses", "title", "version"].map(key));
+        assert_eq!(
+            keys(Some("0d5ae07")),
+            ["licenses", "revision", "title", "version"].map(key)
+        );
+        assert!(
+            labels("larder-operator", None)
+                .values()
+                .all(|value| !value.is_empty())
+        );
+    }
 }

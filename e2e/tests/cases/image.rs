@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// The binary is this very test, which needs what every Rust program needs of the system.
 pub(crate) fn larder_image_runs_a_binary_of_this_machine(world: &mut World) -> Result<()> {
     let binary = std::env::current_exe().context("failed to find this program")?;
-    let image = larder_image("larder-lister", &binary, Platform::AMD64)?;
+    let image = larder_image("larder-lister", &binary, Platform::AMD64, None)?;
     world
         .node
         .import(&image.into(), "localhost/larder-lister:test")?;

@@ -118,8 +118,7 @@ mod tests {
         );
         assert_eq!(of("Gar, accountFile: /a", ""), [443]);
         assert_eq!(of("Ecr, region: eu-west-1", ""), [80, 443]);
-        let exchanged =
-            "Ecr, region: eu-west-1, role: 'arn:aws:iam::1:role/r', tokenFile: /t, authority: 'https://sts.example:8443'";
+        let exchanged = "Ecr, region: eu-west-1, role: 'arn:aws:iam::1:role/r', tokenFile: /t, authority: 'https://sts.example:8443'";
         assert_eq!(of(exchanged, ""), [443, 8443]);
         assert_eq!(of("Acr", ""), [443]);
     }
