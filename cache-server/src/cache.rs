@@ -45,6 +45,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bucket::Bucket;
 use crate::clock::{Clock, Moment};
+use crate::last_error::LastError;
 use crate::metrics::Metrics;
 use crate::oci::{Repository, Tag};
 use crate::storage::{self, Store, TagRecord};
@@ -139,7 +140,7 @@ struct State {
     negative: memory::Memory<String, Error>,
     recent: recent_manifests::RecentManifests,
     /// When a write to the store last failed.
-    write_failure: Mutex<Option<Moment>>,
+    write_failure: Mutex<Option<(Moment, LastError)>>,
     room: eviction::Room,
     /// Runs what must outlive its client.
     tasks: TaskTracker,
@@ -259,20 +260,27 @@ impl Cache {
 
     /// Whether writes to the store have failed lately.
     fn store_is_broken(&self) -> bool {
-        let Some(failed) = *self.write_failure() else {
+        let Some((failed, _)) = &*self.write_failure() else {
             return false;
         };
-        let age = self.0.clock.now().since(failed);
+        let age = self.0.clock.now().since(*failed);
         age.is_some_and(|age| age < self.0.patience.write_failure)
     }
 
     fn note_write_failure(&self, error: &dyn std::fmt::Display) {
         self.0.metrics.store_write_failures.inc();
-        *self.write_failure() = Some(self.0.clock.now());
+        let now = self.0.clock.now();
+        *self.write_failure() = Some((now, LastError::new(now, error)));
         tracing::error!(%error, "failed to write to the store; new content is passed through without storing");
     }
 
-    fn write_failure(&self) -> MutexGuard<'_, Option<Moment>> {
+    /// The last write to the store that failed.
+    pub fn last_write_error(&self) -> Option<LastError> {
+        let failure = self.write_failure();
+        failure.as_ref().map(|(_, error)| error.clone())
+    }
+
+    fn write_failure(&self) -> MutexGuard<'_, Option<(Moment, LastError)>> {
         self.0
             .write_failure
             .lock()

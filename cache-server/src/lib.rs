@@ -29,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod fsck;
+pub mod last_error;
 pub mod metrics;
 pub mod reload;
 pub mod remote;

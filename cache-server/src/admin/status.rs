@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::cache::CacheOutcome;
+use crate::last_error::LastError;
 use crate::upstream::EndpointCondition;
 
 /// How the server is.
@@ -41,6 +42,7 @@ struct Store {
     free: Option<u64>,
     admission_stopped: bool,
     write_failures: u64,
+    last_write_error: Option<LastError>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -122,13 +124,14 @@ async fn look(admin: Arc<Admin>) -> Status {
             free: space.ok().and_then(Result::ok).map(|space| space.free),
             admission_stopped: metrics.admission_stopped.get() == 1,
             write_failures: metrics.store_write_failures.get(),
+            last_write_error: admin.cache.last_write_error(),
         },
         fills_running: metrics.fills_running.get(),
         upstreams,
     }
 }
 
-const STYLE: &str = ":root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{margin:2rem auto;max-width:52rem;padding:0 1rem}h1{font-size:1.3rem}h2{font-size:1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent);overflow-wrap:anywhere}th{font-weight:600;width:14rem}.bad{color:light-dark(#b3261e,#ff8a80);font-weight:600}";
+const STYLE: &str = ":root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{margin:2rem auto;max-width:52rem;padding:0 1rem}h1{font-size:1.3rem}h2{font-size:1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent);overflow-wrap:anywhere}th{font-weight:600;width:14rem}[scope=col],h2+table [scope=row]{width:auto}h2+table{table-layout:fixed}[scope=col]:last-child{width:40%}.bad{color:light-dark(#b3261e,#ff8a80);font-weight:600}";
 
 impl Status {
     fn page(&self) -> String {
@@ -168,6 +171,9 @@ impl Status {
         row("New content", admission, store.admission_stopped);
         let failures = store.write_failures;
         row("Failed writes", &failures.to_string(), failures > 0);
+        if let Some(error) = &store.last_write_error {
+            row("Last failed write", &error.to_string(), false);
+        }
         row("Being fetched", &self.fills_running.to_string(), false);
         let hash = self.policy_hash.as_deref();
         row("Policy", hash.unwrap_or("none is in force"), hash.is_none());
@@ -187,16 +193,19 @@ impl Status {
                 };
                 let _ = write!(
                     upstreams,
-                    "<tr><th scope=\"row\">{}</th><td>{}</td><td{class}>{}</td></tr>",
+                    "<tr><th scope=\"row\">{}</th><td>{}</td><td{class}>{}</td>",
                     escaped(&upstream.host),
                     escaped(&endpoint.endpoint),
                     escaped(&endpoint.text())
                 );
+                let last = endpoint.last_error.as_ref().map(ToString::to_string);
+                let last = last.as_deref().unwrap_or("no error yet");
+                let _ = write!(upstreams, "<td>{}</td></tr>", escaped(last));
             }
         }
         let version = self.version;
         format!(
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Larder</title><style>{STYLE}</style></head><body><h1>Larder cache server {version}</h1><table>{rows}</table><h2>Upstreams</h2><table>{upstreams}</table></body></html>\n"
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Larder</title><style>{STYLE}</style></head><body><h1>Larder cache server {version}</h1><table>{rows}</table><h2>Upstreams</h2><table><tr><th scope=\"col\">Upstream</th><th scope=\"col\">Endpoint</th><th scope=\"col\">State</th><th scope=\"col\">Last error</th></tr>{upstreams}</table></body></html>\n"
         )
     }
 }

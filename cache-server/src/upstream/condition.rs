@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::client::Upstream;
 use super::health::Standing;
+use crate::last_error::LastError;
 
 /// How one endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,6 +17,8 @@ pub struct EndpointCondition {
     pub paused: bool,
     /// Until it is asked again, if it is closed.
     pub seconds: u64,
+    /// Other than that something is not there; it may be over.
+    pub last_error: Option<LastError>,
 }
 
 impl EndpointCondition {
@@ -53,6 +56,7 @@ impl Upstream {
                     standing,
                     paused: health.is_paused(now),
                     seconds: left.map_or(0, |left| left.as_secs() + 1),
+                    last_error: health.last_error.clone(),
                 }
             })
             .collect()

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::last_error::LastError;
 
 /// Failures in a row that open the breaker.
 pub(super) const OPENS_AFTER: u32 = 5;
@@ -36,6 +37,8 @@ pub(super) struct Health {
     /// The endpoint asked for it.
     pause: Option<Wait>,
     probe: Option<Wait>,
+    /// Kept when it answers again: for people, who come later.
+    pub(super) last_error: Option<LastError>,
 }
 
 /// Where an endpoint stands among others.

@@ -11,6 +11,7 @@ use super::client::{Endpoint, Upstream};
 use super::health::{Health, Standing};
 use super::{Error, Response};
 use crate::clock::Moment;
+use crate::last_error::LastError;
 use crate::oci::Repository;
 
 /// Around so long before a second try.
@@ -102,6 +103,9 @@ impl Upstream {
         let now = self.clock.now();
         let mut health = endpoint.health();
         let was_open = health.is_open();
+        if let Some(error) = error.filter(|error| !error.is_not_found()) {
+            health.last_error = Some(LastError::new(now, error));
+        }
         match error {
             Some(Error::Paused { pause, .. }) => health.pause(now, *pause),
             Some(error) if error.is_failure_of_the_endpoint() => {

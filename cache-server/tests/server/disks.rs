@@ -36,6 +36,10 @@ async fn serves(process: &Process, stored: &Image, new: &[Digest]) {
 async fn says_so(process: &Process) {
     assert!(process.metric(FAILURES).await > 0);
     eventually("the log says it", || async { process.has_said(SAID) }).await;
+    let status = process.admin("/v1/status").await.1;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let last = status["store"]["lastWriteError"]["error"].as_str();
+    assert!(last.unwrap().starts_with("failed to "), "{status}");
 }
 
 struct Scene {

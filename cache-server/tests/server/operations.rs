@@ -332,6 +332,14 @@ async fn the_status_says_how_the_server_is_and_shows_no_markup_of_others() {
         (&endpoint["standing"], &endpoint["paused"]),
         (&"closed".into(), &true.into())
     );
+    let last = &endpoint["lastError"];
+    let error = last["error"].as_str().unwrap();
+    assert!(
+        error.contains("it asked for a pause of 120 seconds"),
+        "{error}"
+    );
+    assert!(last["at"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(now["store"]["lastWriteError"], serde_json::Value::Null);
 
     let broken = "upstreams: [{host: '<script>alert(1)</script>'}]";
     std::fs::write(server.config().join("policy.yaml"), broken).unwrap();
@@ -345,6 +353,7 @@ async fn the_status_says_how_the_server_is_and_shows_no_markup_of_others() {
         "60.0 % of 5 requests",
         "3 MiB of ",
         "asked for a pause",
+        "it asked for a pause of 120 seconds",
         "&lt;script&gt;alert(1)",
         "class=\"bad\"",
         now["policyHash"].as_str().unwrap(),
