@@ -134,10 +134,10 @@ pub(crate) fn agent_that_is_switched_off_leaves_the_node_as_it_was(
     wired(world)?;
     upgrade(&world.node, &["nodeAgent.enabled=false".to_owned()])?;
     as_it_was(world)?;
-    let daemon_sets = ["--namespace", AGENTS, "get", "daemonsets", "--output=name"];
-    let left = world.node.kubectl(&daemon_sets)?;
-    ensure!(left.is_empty(), "{left}");
-    Ok(())
+    // With all that was in it. Kubernetes takes a while for that, and lets nobody make anything there meanwhile.
+    let namespace = format!("namespace/{AGENTS}");
+    let gone = ["wait", "--for=delete", &namespace, "--timeout=3m"];
+    world.node.kubectl(&gone).map(drop)
 }
 
 pub(crate) fn uninstall_leaves_the_node_as_it_was(world: &mut World) -> Result<()> {
