@@ -122,8 +122,8 @@ pub struct ResolvedCache {
     /// Size that the `StatefulSet` must ask for now, which is not the declared one while volumes grow.
     pub(crate) claim_size: String,
     pub(crate) network_policy: Option<NetworkPolicySpec>,
-    /// TCP ports of the upstreams.
-    pub(crate) upstream_ports: BTreeSet<u16>,
+    /// TCP ports that the pods must reach, beside DNS.
+    pub(crate) egress_ports: BTreeSet<u16>,
     pub(crate) operator_namespace: Option<String>,
     pub(crate) exposure: ExposureSpec,
 }
@@ -202,7 +202,10 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
     };
     let size = volume.size.0.clone();
     let enforcement = enforcement::enforcement(&policy.text, &mirrors.resolved);
-    let other_ports = network::others(&door.static_config, bucket.config.as_ref());
+    let egress_ports = network::ports(&upstreams.checked)
+        .into_iter()
+        .chain(network::others(&door.static_config))
+        .collect();
     Ok(ResolvedCache {
         replicas: spec.replicas,
         volume,
@@ -242,10 +245,7 @@ pub fn resolve(observed: &Observed, settings: &Settings) -> Result<ResolvedCache
         growth: growth::next(observed, &owner, &size),
         claim_size: growth::template_size(observed, &owner, &size),
         network_policy: spec.network_policy.clone(),
-        upstream_ports: network::ports(&upstreams.checked)
-            .into_iter()
-            .chain(other_ports)
-            .collect(),
+        egress_ports,
         operator_namespace: settings.namespace.clone(),
         exposure: spec.exposure.clone(),
         owner,

@@ -67,7 +67,7 @@ fn ingress(cache: &ResolvedCache, wanted: &Wanted) -> Vec<NetworkPolicyIngressRu
 
 fn egress(cache: &ResolvedCache, wanted: &Wanted) -> Vec<NetworkPolicyEgressRule> {
     let ports: BTreeSet<i32> = cache
-        .upstream_ports
+        .egress_ports
         .iter()
         .map(|port| i32::from(*port))
         .chain(wanted.egress.ports.iter().copied())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crds::policy::{Identity, Provider, Upstream};
-use crds::static_config::{ObjectStorage, StaticConfig};
+use crds::static_config::StaticConfig;
 use crds::values::Endpoint;
 
 /// A registry, what it redirects to and where it has its tokens from are on this port, unless it is said otherwise.
@@ -49,7 +49,8 @@ fn of_the_machine(identity: &Identity) -> Vec<u16> {
 }
 
 /// Those of a bucket and of a collector of traces.
-pub(super) fn others(config: &StaticConfig, bucket: Option<&ObjectStorage>) -> BTreeSet<u16> {
+pub(super) fn others(config: &StaticConfig) -> BTreeSet<u16> {
+    let bucket = config.object_storage.as_ref();
     let bucket = bucket.map(|bucket| bucket.endpoint.as_ref().map_or(HTTPS, port_of));
     let collector = config.tracing.as_ref();
     let collector = collector.map(|tracing| port_of(&tracing.endpoint));
@@ -89,14 +90,12 @@ mod tests {
     #[test]
     fn a_bucket_is_at_its_endpoint_or_at_the_clouds_and_a_collector_at_its_endpoint() {
         let at = |endpoint: &str, tracing: &str| {
-            let text = format!("{{bucket: images{endpoint}}}");
-            let bucket = serde_saphyr::from_str(&text).unwrap();
-            let config = serde_saphyr::from_str(&format!("{{{tracing}}}")).unwrap();
-            let ports = others(&config, Some(&bucket));
+            let text = format!("{{objectStorage: {{bucket: images{endpoint}}}{tracing}}}");
+            let ports = others(&serde_saphyr::from_str(&text).unwrap());
             ports.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(at(", endpoint: 'http://s3.example:9000'", ""), [9000]);
-        let tracing = "tracing: {endpoint: 'http://collector:4318'}";
+        let tracing = ", tracing: {endpoint: 'http://collector:4318'}";
         assert_eq!(at("", tracing), [443, 4318]);
     }
 
