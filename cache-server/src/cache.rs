@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bucket::Bucket;
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::last_error::LastError;
 use crate::metrics::Metrics;
 use crate::oci::{Repository, Tag};
@@ -139,8 +139,8 @@ struct State {
     referrers: referrers::Questions,
     negative: memory::Memory<String, Error>,
     recent: recent_manifests::RecentManifests,
-    /// When a write to the store last failed.
-    write_failure: Mutex<Option<(Moment, LastError)>>,
+    /// Of writes to the store.
+    write_failure: Mutex<Option<LastError>>,
     room: eviction::Room,
     /// Runs what must outlive its client.
     tasks: TaskTracker,
@@ -260,27 +260,25 @@ impl Cache {
 
     /// Whether writes to the store have failed lately.
     fn store_is_broken(&self) -> bool {
-        let Some((failed, _)) = &*self.write_failure() else {
+        let Some(failed) = self.write_failure().as_ref().map(|failure| failure.at) else {
             return false;
         };
-        let age = self.0.clock.now().since(*failed);
+        let age = self.0.clock.now().since(failed);
         age.is_some_and(|age| age < self.0.patience.write_failure)
     }
 
     fn note_write_failure(&self, error: &dyn std::fmt::Display) {
         self.0.metrics.store_write_failures.inc();
-        let now = self.0.clock.now();
-        *self.write_failure() = Some((now, LastError::new(now, error)));
+        *self.write_failure() = Some(LastError::new(self.0.clock.now(), error));
         tracing::error!(%error, "failed to write to the store; new content is passed through without storing");
     }
 
     /// The last write to the store that failed.
     pub fn last_write_error(&self) -> Option<LastError> {
-        let failure = self.write_failure();
-        failure.as_ref().map(|(_, error)| error.clone())
+        self.write_failure().clone()
     }
 
-    fn write_failure(&self) -> MutexGuard<'_, Option<(Moment, LastError)>> {
+    fn write_failure(&self) -> MutexGuard<'_, Option<LastError>> {
         self.0
             .write_failure
             .lock()

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::clock::Moment;
 
@@ -10,15 +10,16 @@ use crate::clock::Moment;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
-    /// In the form of RFC 3339.
-    pub at: String,
+    /// Shown in the form of RFC 3339.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: Moment,
     pub error: String,
 }
 
 impl LastError {
     pub fn new(at: Moment, error: &dyn Display) -> Self {
         Self {
-            at: at.to_rfc3339(),
+            at,
             error: error.to_string(),
         }
     }
@@ -26,6 +27,14 @@ impl LastError {
 
 impl Display for LastError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.at, self.error)
+        write!(f, "{}: {}", self.at.to_rfc3339(), self.error)
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes what it writes by reference"
+)]
+fn rfc3339<S: Serializer>(at: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&at.to_rfc3339())
 }

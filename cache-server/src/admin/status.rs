@@ -191,16 +191,15 @@ impl Status {
                 } else {
                     " class=\"bad\""
                 };
+                let last = endpoint.last_error.as_ref().map(ToString::to_string);
                 let _ = write!(
                     upstreams,
-                    "<tr><th scope=\"row\">{}</th><td>{}</td><td{class}>{}</td>",
+                    "<tr><th scope=\"row\">{}</th><td>{}</td><td{class}>{}</td><td>{}</td></tr>",
                     escaped(&upstream.host),
                     escaped(&endpoint.endpoint),
-                    escaped(&endpoint.text())
+                    escaped(&endpoint.text()),
+                    escaped(last.as_deref().unwrap_or("no error yet"))
                 );
-                let last = endpoint.last_error.as_ref().map(ToString::to_string);
-                let last = last.as_deref().unwrap_or("no error yet");
-                let _ = write!(upstreams, "<td>{}</td></tr>", escaped(last));
             }
         }
         let version = self.version;

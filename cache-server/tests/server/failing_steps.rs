@@ -29,6 +29,17 @@ const STEPS: [(&str, &str); 12] = [
     ("unlink,unlinkat", "EIO"),
 ];
 
+/// `strace`, which lets those of the calls fail that `when` says, counted in each thread, and writes what it saw to `log`.
+fn strace((calls, error): (&str, &str), when: &str, log: &Path) -> Command {
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-e", &format!("trace={calls}"), "-e"])
+        .arg(format!("inject={calls}:error={error}:when={when}"))
+        .arg("-o")
+        .arg(log);
+    command
+}
+
 /// Lets system calls of a program fail until it is told to stop.
 struct Refusal(Child);
 
@@ -36,19 +47,12 @@ impl Refusal {
     /// In each thread the `first` of these calls fails, and then one of `every`.
     fn begin(
         process: &Process,
-        (calls, error): (&str, &str),
+        step: (&str, &str),
         (first, every): (usize, usize),
         log: &Path,
     ) -> Self {
-        let mut child = Command::new("strace")
-            .args(["-f", "-p", &process.child.id().to_string()])
-            .args(["-e", &format!("trace={calls}")])
-            .args([
-                "-e",
-                &format!("inject={calls}:error={error}:when={first}+{every}"),
-            ])
-            .arg("-o")
-            .arg(log)
+        let mut child = strace(step, &format!("{first}+{every}"), log)
+            .args(["-p", &process.child.id().to_string()])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -143,28 +147,23 @@ async fn a_start_whose_steps_fail_serves_or_says_what_failed_and_loses_nothing()
     process.settled().await;
     drop(process);
     let mut failures = 0;
-    for (calls, error) in STEPS_OF_A_START {
+    for step in STEPS_OF_A_START {
         let others = (0..rounds(2, 200)).map(|_| random.usize(4..MOST));
         for nth in (1..4).chain(others) {
             // Something to remove in the start.
             std::fs::create_dir_all(store.join("tmp")).unwrap();
             std::fs::write(store.join("tmp/left"), "left").unwrap();
-            let mut command = Command::new("strace");
-            command
-                // The program is the child, and strace ends with it.
-                .args(["-D", "-f", "-q", "-o"])
-                .arg(&log)
-                .args(["-e", &format!("trace={calls}")])
-                .args(["-e", &format!("inject={calls}:error={error}:when={nth}")])
-                .arg(PROGRAM);
-            match Process::try_start(command, directory.path(), &upstream) {
+            let mut command = strace(step, &nth.to_string(), &log);
+            // The program is the child, and strace ends with it.
+            command.args(["-D", "-q", PROGRAM]);
+            match Process::try_start(command, directory.path(), &upstream, "") {
                 Ok(process) => {
                     pull_all(&process, &images[..2]).await;
                 }
                 // By itself or by the loader of its libraries.
                 Err(said) => {
                     let said = said.join(" | ");
-                    println!("{calls} {nth}: {said}");
+                    println!("{step:?} {nth}: {said}");
                     let clear = ["failed to", "error while loading shared libraries"];
                     assert!(clear.iter().any(|text| said.contains(text)), "{said}");
                     assert!(!said.contains("panicked"), "{said}");

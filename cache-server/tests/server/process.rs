@@ -178,20 +178,12 @@ impl Process {
     }
 
     fn start_with(command: Command, directory: &Path, upstream: &FakeUpstream, tail: &str) -> Self {
-        Self::try_start_with(command, directory, upstream, tail)
+        Self::try_start(command, directory, upstream, tail)
             .unwrap_or_else(|said| panic!("the program ended at its start: {said:?}"))
     }
 
     /// `Err`: it ended, and said this.
     pub(crate) fn try_start(
-        command: Command,
-        directory: &Path,
-        upstream: &FakeUpstream,
-    ) -> Result<Self, Vec<String>> {
-        Self::try_start_with(command, directory, upstream, "")
-    }
-
-    fn try_start_with(
         command: Command,
         directory: &Path,
         upstream: &FakeUpstream,
