@@ -7,6 +7,7 @@ pub mod admission;
 pub mod answer;
 pub mod blob;
 pub mod byte_range;
+mod commits;
 pub mod error;
 pub mod eviction;
 pub mod fill;
@@ -130,6 +131,7 @@ struct State {
     fill_slots: Semaphore,
     /// A thousand requests at once would start hundreds of threads, each with memory of its own, to wait for one disk.
     disk_slots: Semaphore,
+    commits: commits::Commits,
     /// For what fills receive, write and hash.
     turns: turns::Turns,
     tags: flights::Flights<manifest::Key<Tag>, Result<tag::Resolved, Error>>,
@@ -156,7 +158,9 @@ impl Cache {
         patience: Patience,
     ) -> Self {
         metrics.bucket_behind.set(i64::from(bucket.is_some()));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Self(Arc::new(State {
+            commits: commits::Commits::new(store.clone(), tasks.clone(), stop.clone()),
             store,
             bucket,
             sharing: sharing::Sharing::default(),
@@ -176,8 +180,8 @@ impl Cache {
             recent: recent_manifests::RecentManifests::default(),
             write_failure: Mutex::default(),
             room: eviction::Room::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            tasks,
+            stop,
         }))
     }
 

@@ -2,6 +2,7 @@
 //! each start, and decides about nothing but room.
 //! All calls block; callers keep them off the async workers. Never imports `upstream`.
 
+pub mod commit;
 pub mod filesystem;
 pub mod index;
 pub mod layout;
@@ -15,6 +16,7 @@ pub mod verify;
 use std::io;
 use std::path::PathBuf;
 
+pub use commit::{Finished, Synced};
 pub use filesystem::{Store, StoredBlob};
 pub use index::{Entry, Key, Kind};
 pub use records::{ReferrersRecord, TagRecord};

@@ -10,7 +10,7 @@ use tracing::{Instrument as _, Span};
 use super::segments::Segments;
 use super::source::Source;
 use super::transfer::Stopped;
-use super::writer::{self, WriteError};
+use super::writer::{self, Verified, WriteError};
 use super::{Cache, Error, Origin};
 use crate::oci::Digest;
 use crate::spans;
@@ -186,7 +186,8 @@ async fn fetch(
     digest: &Digest,
     progress: &Arc<watch::Sender<Progress>>,
 ) -> Result<End, Error> {
-    let _slot = cache.0.fill_slots.acquire().await;
+    let slot = cache.0.fill_slots.acquire().await;
+    let busy = cache.0.commits.begin();
     // Looked up again: between a client's look and this fill another one may have ended.
     if !cache.0.store.surely_lacks(digest) {
         let name = digest.clone();
@@ -211,11 +212,19 @@ async fn fetch(
     let length = source.length().unwrap_or(0);
     let _reservation = cache.reserve(length).await.ok_or(Error::Full)?;
     let is_new = !source.is_all_shared();
-    let end = copy(cache, origin, digest, source, blob, progress).await?;
+    let Verified { size, committed } = copy(cache, origin, digest, source, blob, progress).await?;
+    drop(busy);
+    let _place = cache.0.commits.place().await;
+    drop(slot);
+    if let Err(error) = committed.await.map_err(|_| Error::Gone)? {
+        let error = Error::store(error);
+        cache.after_write_failure(&error, length).await;
+        return Err(error);
+    }
     if is_new {
         cache.share_content(origin, digest);
     }
-    Ok(end)
+    Ok(End::Stored(size))
 }
 
 /// Moves the body through a bounded channel to the thread that writes and hashes.
@@ -226,12 +235,12 @@ async fn copy(
     source: Source,
     blob: TemporaryBlob,
     progress: &Arc<watch::Sender<Progress>>,
-) -> Result<End, Error> {
+) -> Result<Verified, Error> {
     let (length, from_bucket) = (source.length().unwrap_or(0), source.is_bucket());
     progress.send_modify(|progress| progress.from_bucket = from_bucket);
     let (sender, receiver) = writer::channel();
     let job = writer::Job {
-        store: cache.0.store.clone(),
+        commits: cache.0.commits.clone(),
         host: origin.host().clone(),
         repository: origin.repository.clone(),
         digest: digest.clone(),
@@ -248,24 +257,24 @@ async fn copy(
     let (moved, written) = tokio::join!(moving, writing);
     match (written, moved) {
         (_, Err(Stopped::Upstream(error))) => Err(Error::Upstream(error)),
-        (written, _) => written.map(End::Stored),
+        (written, _) => written,
     }
 }
 
-/// Runs the writer to its end, and returns the content's size. A full disk gets one round of eviction.
+/// Runs the writer to its end. A full disk gets one round of eviction.
 async fn write(
     cache: &Cache,
     origin: &Origin,
     digest: &Digest,
     mut job: writer::Job,
     length: u64,
-) -> Result<u64, Error> {
+) -> Result<Verified, Error> {
     let from_bucket = job.progress.borrow().from_bucket;
     let mut again = true;
     loop {
         let running = cache.0.tasks.spawn_blocking(move || job.run());
         let failure = match running.await {
-            Ok(Ok(size)) => return Ok(size),
+            Ok(Ok(verified)) => return Ok(verified),
             Ok(Err(failure)) => failure,
             Err(_) => return Err(Error::Gone),
         };

@@ -54,6 +54,8 @@ impl Cache {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Purged, Error> {
+        // What waits for its name would come after the purge.
+        self.0.commits.settle().await;
         // Not while a round removes things.
         let _rounds = self.0.room.pause().await;
         let (host, repository, reference) = (host.clone(), repository.clone(), reference.clone());

@@ -1,16 +1,17 @@
-//! The thread of a fill that writes, hashes and commits. It blocks; nothing else of a fill does.
+//! The thread of a fill that writes and hashes. It blocks.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use crds::values::RegistryHost;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::commits::{Commits, Committed};
 use super::fill::{Head, Progress};
 use super::segments::Segments;
 use super::turns::Turn;
 use crate::oci::{Digest, Hasher, Repository};
-use crate::storage::{self, Kind, Store, TemporaryBlob};
+use crate::storage::{self, Finished, Kind, TemporaryBlob};
 
 /// Pieces on their way from the upstream to the disk, of up to 400 KiB each; a slow disk slows the upstream down. More would
 /// only be memory: the upstream's bytes wait as well in the socket.
@@ -32,7 +33,7 @@ pub(super) fn channel() -> (mpsc::Sender<Message>, mpsc::Receiver<Message>) {
 
 /// All that the thread needs.
 pub(super) struct Job {
-    pub(super) store: Arc<Store>,
+    pub(super) commits: Commits,
     pub(super) host: RegistryHost,
     pub(super) repository: Repository,
     pub(super) digest: Digest,
@@ -40,6 +41,13 @@ pub(super) struct Job {
     pub(super) blob: TemporaryBlob,
     pub(super) progress: Arc<watch::Sender<Progress>>,
     pub(super) receiver: mpsc::Receiver<Message>,
+}
+
+/// Content that is right.
+pub(super) struct Verified {
+    pub(super) size: u64,
+    /// Once it is durable.
+    pub(super) committed: oneshot::Receiver<Committed>,
 }
 
 pub(super) enum WriteError {
@@ -51,9 +59,9 @@ pub(super) enum WriteError {
 }
 
 impl Job {
-    /// Takes the disk's room, and only then promises readers the body; writes until the end, and commits if the content is
-    /// right. Returns its size.
-    pub(super) fn run(mut self) -> Result<u64, WriteError> {
+    /// Takes the disk's room, and only then promises readers the body; writes until the end, and hands the content over to be
+    /// committed if it is right.
+    pub(super) fn run(mut self) -> Result<Verified, WriteError> {
         if let Err(error) = self.blob.set_aside(self.size.unwrap_or(0)) {
             return Err(WriteError::NoRoom(Box::new(self), error));
         }
@@ -91,12 +99,14 @@ impl Job {
         self.progress
             .send_modify(|progress| progress.verified = Some(size));
         drop(turn);
-        // First who has it, then what: content that is seen in the store is seen with its repository.
-        self.store
-            .add_member(&self.host, &self.repository, &self.digest)
-            .and_then(|()| self.store.commit(self.blob, &self.digest, size, Kind::Blob))
-            .map_err(WriteError::Store)?;
-        Ok(size)
+        let committed = self.commits.add(Finished {
+            blob: self.blob,
+            digest: self.digest,
+            size,
+            kind: Kind::Blob,
+            member_of: Some((self.host, self.repository)),
+        });
+        Ok(Verified { size, committed })
     }
 
     fn write(

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 
 use crds::values::RegistryHost;
 
-use super::{Key, Kind, Store, StoredBlob, TagRecord, TemporaryBlob};
+use super::{Finished, Key, Kind, Store, StoredBlob, TagRecord, TemporaryBlob};
 use crate::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Digest, Repository, Tag};
 
@@ -73,7 +73,14 @@ impl Backend for Store {
     }
 
     fn commit(&self, writer: TemporaryBlob, digest: &Digest, size: u64) {
-        self.commit(writer, digest, size, Kind::Blob).unwrap();
+        let finished = Finished {
+            blob: writer,
+            digest: digest.clone(),
+            size,
+            kind: Kind::Blob,
+            member_of: None,
+        };
+        self.commit(finished).unwrap();
     }
 
     fn reader(&self, digest: &Digest) -> Option<(StoredBlob, u64)> {

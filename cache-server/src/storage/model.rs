@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicI64;
 use crds::values::RegistryHost;
 use proptest::prelude::*;
 
-use super::{Key, Kind, Store, TagRecord};
+use super::{Finished, Key, Kind, Store, TagRecord};
 use crate::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Digest, Repository, Tag};
 
@@ -164,7 +164,13 @@ fn step(store: Store, model: &mut Model, operation: &Operation) -> Store {
             blob.write_at(back, front.len() as u64).unwrap();
             blob.write_at(front, 0).unwrap();
             store
-                .commit(blob, &name(*number), bytes.len() as u64, Kind::Blob)
+                .commit(Finished {
+                    blob,
+                    digest: name(*number),
+                    size: bytes.len() as u64,
+                    kind: Kind::Blob,
+                    member_of: None,
+                })
                 .unwrap();
             model.contents.entry(*number).or_insert(Kind::Blob);
         }

@@ -2,16 +2,16 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::Error;
-use super::filesystem::{Store, make_directory, sync_directory};
-use super::index::{Entry, Key, Kind, seconds};
-use super::recency::access_time;
+use super::commit::Finished;
+use super::filesystem::Store;
+use super::index::{Key, Kind};
 use super::step::step;
 use crate::oci::Digest;
 
@@ -34,41 +34,6 @@ impl Store {
         })
     }
 
-    /// Makes the content durable and visible under its digest. The caller has checked the digest.
-    pub fn commit(
-        &self,
-        mut blob: TemporaryBlob,
-        digest: &Digest,
-        size: u64,
-        kind: Kind,
-    ) -> Result<(), Error> {
-        let Some(path) = blob.path.take() else {
-            return Ok(());
-        };
-        let target = self.layout().blob(digest);
-        let directory = target.parent().unwrap_or(self.layout().root()).to_owned();
-        // A failed fsync loses pages for good: the file is given up, never synced again.
-        let moved = step(|| blob.file.sync_all())
-            .map_err(Error::io("sync", &path))
-            .and_then(|()| make_directory(&directory))
-            .and_then(|()| {
-                let used = seconds(self.clock().now());
-                let _ = rustix::fs::futimens(&blob.file, &access_time(used));
-                step(|| fs::rename(&path, &target)).map_err(Error::io("rename to", &target))?;
-                self.index().insert(Entry {
-                    key: Key::from(digest),
-                    size,
-                    used,
-                    kind,
-                });
-                sync_directory(&directory)
-            });
-        if moved.is_err() {
-            let _ = fs::remove_file(&path);
-        }
-        moved
-    }
-
     /// Stores a manifest, which is whole in memory, under the digest that the caller has checked.
     pub fn put(&self, digest: &Digest, content: &[u8]) -> Result<(), Error> {
         if self.layout().blob(digest).exists() {
@@ -77,7 +42,13 @@ impl Store {
         }
         let blob = self.begin()?;
         blob.write_at(content, 0)?;
-        self.commit(blob, digest, content.len() as u64, Kind::Manifest)
+        self.commit(Finished {
+            blob,
+            digest: digest.clone(),
+            size: content.len() as u64,
+            kind: Kind::Manifest,
+            member_of: None,
+        })
     }
 }
 
@@ -112,6 +83,20 @@ impl TemporaryBlob {
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
         step(|| self.file.write_all_at(bytes, offset))
             .map_err(Error::io("write", self.path.clone().unwrap_or_default()))
+    }
+
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        step(|| self.file.sync_all())
+            .map_err(Error::io("sync", self.path.clone().unwrap_or_default()))
+    }
+
+    /// Moves it to its place, over what may be there.
+    pub(super) fn rename(mut self, target: &Path) -> Result<(), Error> {
+        if let Some(path) = &self.path {
+            step(|| fs::rename(path, target)).map_err(Error::io("rename to", target))?;
+        }
+        self.path = None;
+        Ok(())
     }
 
     /// Fills the buffer with what was written at that place.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::clock::{Clock, Moment};
 use crate::oci::{Algorithm, Digest, Repository, Tag};
-use crate::storage::{Error, Key, Kind, Store, TagRecord, Verdict};
+use crate::storage::{Error, Finished, Key, Kind, Store, TagRecord, Verdict};
 
 /// Which steps of this thread fail.
 #[derive(Debug, Clone, Copy)]
@@ -89,9 +89,14 @@ fn scenario(root: &Path, said: &mut Said) -> Result<(), Error> {
         let mut back = [0; 3];
         blob.read_at(&mut back, 0)?;
         assert_eq!(back, LAYER[..3]);
-        store.add_member(&host, &repository, &digest(LAYER))?;
+        store.commit(Finished {
+            blob,
+            digest: digest(LAYER),
+            size: LAYER.len() as u64,
+            kind: Kind::Blob,
+            member_of: Some((host.clone(), repository.clone())),
+        })?;
         said.member = true;
-        store.commit(blob, &digest(LAYER), LAYER.len() as u64, Kind::Blob)?;
         said.stored.push(LAYER);
         Ok(())
     };

@@ -1,0 +1,196 @@
+//! Where verified content waits until it is durable and has its name. Its readers wait for neither. While other fills get their
+//! bytes it stays here, but not for long: syncs would take the disk and the processors from those that somebody waits for, and
+//! many small blobs together cost a filesystem little more than one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::storage::{self, Finished, Store, Synced};
+
+/// So long it stays at most while other fills are busy. A crash loses what waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// From so many bytes or contents on, nothing is waited for.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+const MOST: usize = 256;
+/// Contents that wait or are being committed; each is an open file.
+const PLACES: usize = 512;
+/// Files that are synced at the same time, which lets the filesystem write its journal once for all of them.
+const SYNCS: usize = 16;
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Commits(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    store: Arc<Store>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    places: Arc<Semaphore>,
+    queue: watch::Sender<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Fills that get their bytes.
+    busy: usize,
+    waiting: Vec<Waiting>,
+    bytes: u64,
+    is_running: bool,
+    /// Somebody waits until the store has all.
+    hurry: bool,
+    begun: u64,
+    done: u64,
+}
+
+pub(super) type Committed = Result<(), storage::Error>;
+
+#[derive(Debug)]
+struct Waiting {
+    finished: Finished,
+    told: oneshot::Sender<Committed>,
+}
+
+impl Commits {
+    /// `tasks` are waited for before the process ends; after `stop` nothing stays here.
+    pub(super) fn new(store: Arc<Store>, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self(Arc::new(State {
+            store,
+            tasks,
+            stop,
+            places: Arc::new(Semaphore::new(PLACES)),
+            queue: watch::Sender::default(),
+        }))
+    }
+
+    /// Says that a fill begins to get its bytes.
+    pub(super) fn begin(&self) -> Busy {
+        self.0.queue.send_modify(|queue| queue.busy += 1);
+        Busy(self.0.clone())
+    }
+
+    /// A place for content that waits. Who has to wait for it keeps what it holds, and so slows down what comes.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.places.clone().acquire_owned().await.ok()
+    }
+
+    /// Commits it, whether or not somebody waits for the result.
+    pub(super) fn add(&self, finished: Finished) -> oneshot::Receiver<Committed> {
+        let (told, result) = oneshot::channel();
+        let mut starts = false;
+        self.0.queue.send_modify(|queue| {
+            queue.bytes += finished.size;
+            queue.waiting.push(Waiting { finished, told });
+            starts = !std::mem::replace(&mut queue.is_running, true);
+        });
+        if starts {
+            self.0.tasks.spawn(self.clone().run());
+        }
+        result
+    }
+
+    /// Waits until the store has what is here now.
+    pub(super) async fn settle(&self) {
+        let mut last = 0;
+        self.0.queue.send_modify(|queue| {
+            queue.hurry = !queue.waiting.is_empty();
+            last = queue.begun + u64::from(queue.hurry);
+        });
+        let mut queue = self.0.queue.subscribe();
+        // The sender is here: it does not go away.
+        let _ = queue.wait_for(|queue| queue.done >= last).await;
+    }
+
+    async fn run(self) {
+        loop {
+            self.wait().await;
+            let Some(waiting) = self.take() else {
+                return;
+            };
+            let synced: Vec<_> = stream::iter(waiting)
+                .map(|waiting| spawn_blocking(|| waiting.sync()))
+                .buffer_unordered(SYNCS)
+                .collect()
+                .await;
+            // Where a thread panicked nobody is told, which those who wait see.
+            let synced: Vec<_> = synced
+                .into_iter()
+                .filter_map(|synced| synced.ok()?)
+                .collect();
+            let store = self.0.store.clone();
+            let _ = spawn_blocking(move || give_names(&store, synced)).await;
+            self.0.queue.send_modify(|queue| queue.done += 1);
+        }
+    }
+
+    /// Until it is time to commit what is here.
+    async fn wait(&self) {
+        let mut queue = self.0.queue.subscribe();
+        let due = queue.wait_for(Queue::is_due);
+        tokio::select! {
+            _ = timeout(LONGEST_WAIT, due) => {}
+            () = self.0.stop.cancelled() => {}
+        }
+    }
+
+    /// All that wait; `None` ends the run.
+    fn take(&self) -> Option<Vec<Waiting>> {
+        let mut taken = None;
+        self.0.queue.send_modify(|queue| {
+            queue.is_running = !queue.waiting.is_empty();
+            if queue.is_running {
+                (queue.bytes, queue.hurry) = (0, false);
+                queue.begun += 1;
+                taken = Some(std::mem::take(&mut queue.waiting));
+            }
+        });
+        taken
+    }
+}
+
+impl Queue {
+    fn is_due(&self) -> bool {
+        self.busy == 0
+            || self.hurry
+            || self.waiting.is_empty()
+            || self.waiting.len() >= MOST
+            || self.bytes >= MOST_BYTES
+    }
+}
+
+impl Waiting {
+    fn sync(self) -> Option<(Synced, oneshot::Sender<Committed>)> {
+        match self.finished.sync() {
+            Ok(synced) => Some((synced, self.told)),
+            Err(error) => {
+                // Who asked may have been stopped.
+                let _ = self.told.send(Err(error));
+                None
+            }
+        }
+    }
+}
+
+fn give_names(store: &Store, synced: Vec<(Synced, oneshot::Sender<Committed>)>) {
+    let (synced, told): (Vec<_>, Vec<_>) = synced.into_iter().unzip();
+    for (told, committed) in told.into_iter().zip(store.give_names(synced)) {
+        let _ = told.send(committed);
+    }
+}
+
+/// A fill that gets its bytes, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<State>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.queue.send_modify(|queue| queue.busy -= 1);
+    }
+}
