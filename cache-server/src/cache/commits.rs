@@ -2,6 +2,7 @@
 //! bytes it stays here, but not for long: syncs would take the disk and the processors from those that somebody waits for, and
 //! many small blobs together cost a filesystem little more than one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::storage::{self, Finished, Store, Synced};
 
 /// So long it stays at most while other fills are busy. A crash loses what waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// What is larger does not wait for others, nor they for it: its sync takes long, whoever shares it.
+const LARGE: u64 = 16 * 1024 * 1024;
 /// From so many bytes or contents on, nothing is waited for.
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
 const MOST: usize = 256;
@@ -46,8 +49,9 @@ struct Queue {
     is_running: bool,
     /// Somebody waits until the store has all.
     hurry: bool,
-    begun: u64,
-    done: u64,
+    /// Numbers of what is here or being committed.
+    under_way: BTreeSet<u64>,
+    next: u64,
 }
 
 pub(super) type Committed = Result<(), storage::Error>;
@@ -55,8 +59,19 @@ pub(super) type Committed = Result<(), storage::Error>;
 #[derive(Debug)]
 struct Waiting {
     finished: Finished,
-    told: oneshot::Sender<Committed>,
+    asker: Asker,
 }
+
+/// Who asked for a commit.
+#[derive(Debug)]
+struct Asker {
+    told: oneshot::Sender<Committed>,
+    _number: Number,
+}
+
+/// Is under way until it is dropped.
+#[derive(Debug)]
+struct Number(Arc<State>, u64);
 
 impl Commits {
     /// `tasks` are waited for before the process ends; after `stop` nothing stays here.
@@ -84,10 +99,24 @@ impl Commits {
     /// Commits it, whether or not somebody waits for the result.
     pub(super) fn add(&self, finished: Finished) -> oneshot::Receiver<Committed> {
         let (told, result) = oneshot::channel();
+        let waiting = Waiting {
+            finished,
+            asker: Asker {
+                told,
+                _number: self.number(),
+            },
+        };
+        if waiting.finished.size > LARGE {
+            let store = self.0.store.clone();
+            self.0
+                .tasks
+                .spawn_blocking(move || give_names(&store, waiting.sync()));
+            return result;
+        }
         let mut starts = false;
         self.0.queue.send_modify(|queue| {
-            queue.bytes += finished.size;
-            queue.waiting.push(Waiting { finished, told });
+            queue.bytes += waiting.finished.size;
+            queue.waiting.push(waiting);
             starts = !std::mem::replace(&mut queue.is_running, true);
         });
         if starts {
@@ -96,16 +125,28 @@ impl Commits {
         result
     }
 
+    fn number(&self) -> Number {
+        let mut number = 0;
+        self.0.queue.send_modify(|queue| {
+            number = queue.next;
+            queue.next += 1;
+            queue.under_way.insert(number);
+        });
+        Number(self.0.clone(), number)
+    }
+
     /// Waits until the store has what is here now.
     pub(super) async fn settle(&self) {
-        let mut last = 0;
+        let mut next = 0;
         self.0.queue.send_modify(|queue| {
             queue.hurry = !queue.waiting.is_empty();
-            last = queue.begun + u64::from(queue.hurry);
+            next = queue.next;
         });
         let mut queue = self.0.queue.subscribe();
         // The sender is here: it does not go away.
-        let _ = queue.wait_for(|queue| queue.done >= last).await;
+        let _ = queue
+            .wait_for(|queue| queue.under_way.first().is_none_or(|first| *first >= next))
+            .await;
     }
 
     async fn run(self) {
@@ -126,7 +167,6 @@ impl Commits {
                 .collect();
             let store = self.0.store.clone();
             let _ = spawn_blocking(move || give_names(&store, synced)).await;
-            self.0.queue.send_modify(|queue| queue.done += 1);
         }
     }
 
@@ -147,7 +187,6 @@ impl Commits {
             queue.is_running = !queue.waiting.is_empty();
             if queue.is_running {
                 (queue.bytes, queue.hurry) = (0, false);
-                queue.begun += 1;
                 taken = Some(std::mem::take(&mut queue.waiting));
             }
         });
@@ -166,22 +205,36 @@ impl Queue {
 }
 
 impl Waiting {
-    fn sync(self) -> Option<(Synced, oneshot::Sender<Committed>)> {
+    fn sync(self) -> Option<(Synced, Asker)> {
         match self.finished.sync() {
-            Ok(synced) => Some((synced, self.told)),
+            Ok(synced) => Some((synced, self.asker)),
             Err(error) => {
-                // Who asked may have been stopped.
-                let _ = self.told.send(Err(error));
+                self.asker.tell(Err(error));
                 None
             }
         }
     }
 }
 
-fn give_names(store: &Store, synced: Vec<(Synced, oneshot::Sender<Committed>)>) {
-    let (synced, told): (Vec<_>, Vec<_>) = synced.into_iter().unzip();
-    for (told, committed) in told.into_iter().zip(store.give_names(synced)) {
-        let _ = told.send(committed);
+impl Asker {
+    fn tell(self, committed: Committed) {
+        // It may have been stopped.
+        let _ = self.told.send(committed);
+    }
+}
+
+fn give_names(store: &Store, synced: impl IntoIterator<Item = (Synced, Asker)>) {
+    let (synced, askers): (Vec<_>, Vec<_>) = synced.into_iter().unzip();
+    for (asker, committed) in askers.into_iter().zip(store.give_names(synced)) {
+        asker.tell(committed);
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        self.0.queue.send_modify(|queue| {
+            queue.under_way.remove(&self.1);
+        });
     }
 }
 
@@ -194,3 +247,6 @@ impl Drop for Busy {
         self.0.queue.send_modify(|queue| queue.busy -= 1);
     }
 }
+
+#[cfg(test)]
+mod tests;

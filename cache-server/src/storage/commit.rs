@@ -102,3 +102,23 @@ impl Directories {
         synced
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_whose_sync_failed_stays_failed_for_all_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let there = directory.path().join("there");
+        let mut directories = Directories::default();
+        let failed = directories.sync(there.clone()).unwrap_err().to_string();
+        std::fs::create_dir(&there).unwrap();
+        let again = directories.sync(there.clone()).unwrap_err().to_string();
+        assert_eq!(failed, again);
+        assert!(again.contains("failed to sync"), "{again}");
+        for _ in 0..2 {
+            Directories::default().sync(there.clone()).unwrap();
+        }
+    }
+}

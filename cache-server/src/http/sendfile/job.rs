@@ -21,6 +21,9 @@ const COPIED: u64 = 64 * 1024;
 /// one that is not costs a worker the time of one short read. Each look costs as much as sending 8 KiB.
 const PROBED: usize = 256 * 1024;
 
+/// The kernel's number for tmpfs (`TMPFS_MAGIC`).
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
 /// What is still to be sent of a file.
 #[derive(Debug)]
 pub struct Job {
@@ -122,17 +125,23 @@ impl Job {
         Ok(true)
     }
 
-    /// Filesystems that can't say count as those that wait.
+    /// Filesystems that can't say count as those that wait, but for those in memory.
     fn is_byte_resident(&self, offset: u64) -> io::Result<bool> {
         let byte = &mut [0];
         let slices = &mut [IoSliceMut::new(byte)];
         match rustix::io::preadv2(&*self.file, slices, offset, ReadWriteFlags::NOWAIT) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(true),
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Ok(false),
+            Err(Errno::OPNOTSUPP) => is_in_memory(&self.file),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Whether it lies in a tmpfs.
+fn is_in_memory(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(file)?.f_type == TMPFS)
 }
 
 impl ReadAhead {
@@ -203,6 +212,17 @@ mod tests {
         }
         .run()
         .unwrap();
+    }
+
+    #[test]
+    fn what_lies_in_memory_is_resident() {
+        let mut file = tempfile::tempfile_in("/dev/shm").unwrap();
+        file.write_all(&vec![7; 100_000]).unwrap();
+        assert!(is_in_memory(&file).unwrap());
+        let job = Job::new(Arc::new(file), 0..100_000);
+        assert!(job.is_resident(&(0..100_000)).unwrap());
+        let on_disk = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        assert!(!is_in_memory(&on_disk).unwrap());
     }
 
     #[test]
