@@ -149,6 +149,24 @@ fn reopen(store: Store) -> Store {
     store
 }
 
+/// As a fill does, with the parts in another order.
+fn commit(store: &Store, number: usize) {
+    let bytes = content(number);
+    let (front, back) = bytes.split_at(bytes.len() / 2);
+    let blob = store.begin().unwrap();
+    blob.set_aside(bytes.len() as u64).unwrap();
+    blob.write_at(back, front.len() as u64).unwrap();
+    blob.write_at(front, 0).unwrap();
+    let finished = Finished {
+        blob,
+        digest: name(number),
+        size: bytes.len() as u64,
+        kind: Kind::Blob,
+        member_of: None,
+    };
+    store.commit(finished).unwrap();
+}
+
 /// Does the same to both.
 fn step(store: Store, model: &mut Model, operation: &Operation) -> Store {
     match operation {
@@ -157,21 +175,7 @@ fn step(store: Store, model: &mut Model, operation: &Operation) -> Store {
             model.contents.insert(*number, Kind::Manifest);
         }
         Operation::Commit(number) => {
-            let bytes = content(*number);
-            let (front, back) = bytes.split_at(bytes.len() / 2);
-            let blob = store.begin().unwrap();
-            blob.set_aside(bytes.len() as u64).unwrap();
-            blob.write_at(back, front.len() as u64).unwrap();
-            blob.write_at(front, 0).unwrap();
-            store
-                .commit(Finished {
-                    blob,
-                    digest: name(*number),
-                    size: bytes.len() as u64,
-                    kind: Kind::Blob,
-                    member_of: None,
-                })
-                .unwrap();
+            commit(&store, *number);
             model.contents.entry(*number).or_insert(Kind::Blob);
         }
         Operation::Drop(number) => {
