@@ -5,17 +5,21 @@ use std::process::{Command, Output};
 
 use cache_server::oci::{Digest, media_type};
 
-use crate::support::{FakeUpstream, Fault, Gate, HOST, Image, TestServer, content, eventually};
+use crate::support::{
+    Builder, FakeUpstream, Fault, Gate, HOST, Image, TestServer, blob_path, content, eventually,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
 
 async fn start(upstream: &FakeUpstream, token: &Path) -> TestServer {
+    builder(upstream, token).start().await
+}
+
+fn builder(upstream: &FakeUpstream, token: &Path) -> Builder {
     let token = token.to_owned();
     TestServer::builder()
         .upstream(HOST, upstream)
         .tune(|options| options.static_config.admin_token_file = Some(token))
-        .start()
-        .await
 }
 
 async fn run(server: &TestServer, token: &Path, arguments: &[&str]) -> Output {
@@ -113,6 +117,44 @@ async fn a_purged_image_goes_with_what_no_other_needs() {
     assert!(server.has_blob(&two.layers[0]));
     let nonsense = run(&server, &token, &["purge", "r.test/B:v1"]).await;
     assert_eq!(nonsense.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_moment_ago_came_is_purged_and_survives_a_stop_while_another_blob_comes_slowly() {
+    let upstream = FakeUpstream::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    let server = builder(&upstream, &token).drain_seconds(0).start().await;
+    let image = upstream.image("a/one", "v1", &[content(5000, 1)]);
+    let layer = &image.layers[0];
+    let slow = upstream.blob("a/slow", content(5000, 2));
+    let gate = Gate::closed();
+    upstream.fault(slow.to_string(), Fault::Late(gate.clone()), 1);
+    let url = format!("{}/v2/a/slow/blobs/{slow}", server.data_url());
+    let slowly = tokio::spawn(server.other_client(None).get(url).send());
+    eventually("the slow blob is asked for", async || {
+        upstream.count(&slow.to_string()) == 1
+    })
+    .await;
+    let pull = async || {
+        server.get("/v2/a/one/manifests/v1").await.body.unwrap();
+        let path = format!("/v2/a/one/blobs/{layer}");
+        server.get(&path).await.body.unwrap();
+    };
+    pull().await;
+    let output = run(&server, &token, &["purge", "r.test/a/one:v1"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let purged: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(purged["contents"], 2);
+    assert!(!server.has_blob(layer) && !server.has_blob(&image.digest));
+
+    pull().await;
+    slowly.abort();
+    let store = server.store();
+    let kept = server.stop().await;
+    assert!(blob_path(&store, layer).exists());
+    drop((gate, kept));
 }
 
 /// An index of two images for two platforms, as its upstream has it under that tag.
