@@ -1,6 +1,7 @@
 //! The table, on the terminal and as a page of the documentation.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 /// All rows so far.
@@ -64,12 +65,14 @@ static files (`sendfile`, `tcp_nopush`, `open_file_cache`, two workers) take tur
 rounds. No access logs. Times of cold blobs are compared with the upstream itself.
 
 Machine: {processors} cores, loopback; the load and the upstream run on the same cores, so ratios within the run mean more than
-values. Load average when it began: {}. On loopback a body costs other things than on a network: nothing here says how fast
+values. Load average when it began: {}. The stores lie on {}; TCP's congestion control is {}. On loopback a body costs other things than on a network: nothing here says how fast
 anything is elsewhere. An ext4 without a journal makes new files slowly for five minutes after many were removed: cold blobs tell
 nothing then.
 
 {}",
             self.load,
+            filesystem(&std::env::temp_dir()).unwrap_or_else(|| "an unknown filesystem".to_owned()),
+            congestion_control(),
             self.table()
         )
     }
@@ -158,9 +161,42 @@ fn load() -> String {
     text.split(' ').next().unwrap_or("unknown").to_owned()
 }
 
+fn congestion_control() -> String {
+    std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+/// What kind of filesystem a directory is on.
+fn filesystem(directory: &Path) -> Option<String> {
+    let directory = directory.canonicalize().ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (device, place, kind) = (words.next()?, words.next()?, words.next()?);
+        directory
+            .starts_with(place)
+            .then_some((device, place, kind))
+    });
+    // Of those on one place, the last covers the others.
+    let (device, _, kind) = mounts.max_by_key(|(_, place, _)| place.len())?;
+    if kind != "ext4" {
+        return Some(kind.to_owned());
+    }
+    let device = Path::new(device).file_name()?.to_str()?;
+    let journal = Path::new("/proc/fs/jbd2").join(format!("{device}-8"));
+    let with = if journal.exists() { "with" } else { "without" };
+    Some(format!("ext4 {with} a journal"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_filesystem_of_a_directory_is_known() {
+        assert_eq!(filesystem(Path::new("/proc/self")).unwrap(), "proc");
+        assert_eq!(filesystem(Path::new("/no/such/directory")), None);
+    }
 
     #[test]
     fn a_row_says_whether_its_bar_was_met() {

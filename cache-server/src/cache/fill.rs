@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::{Instrument as _, Span};
 
+use super::eviction::Reservation;
 use super::segments::Segments;
 use super::source::Source;
 use super::transfer::Stopped;
@@ -156,11 +157,20 @@ impl Drop for Registration {
 async fn run(registration: Registration, origin: Origin, progress: watch::Sender<Progress>) {
     let (cache, digest) = (registration.cache.clone(), registration.digest.clone());
     let progress = Arc::new(progress);
-    let fetched = tokio::select! {
-        fetched = fetch(&cache, &origin, &digest, &progress) => fetched,
+    let filling = async {
+        // In a box of its own, which is given back before the wait: hundreds may wait.
+        let fetching = Box::pin(fetch(&cache, &origin, &digest, &progress));
+        let fetched = fetching.await?;
+        match fetched {
+            Fetched::AlreadyThere => Ok(End::AlreadyThere),
+            Fetched::Whole(whole) => commit(&cache, &origin, &digest, whole).await,
+        }
+    };
+    let filled = tokio::select! {
+        filled = filling => filled,
         () = cache.0.stop.cancelled() => Err(Error::Gone),
     };
-    let end = fetched.unwrap_or_else(|error| {
+    let end = filled.unwrap_or_else(|error| {
         tracing::warn!(upstream = %origin.host(), repository = %origin.repository, %digest, %error, "failed to fill {digest}");
         cache.remember_failure(&origin, &digest, &error);
         End::Failed(error)
@@ -180,12 +190,26 @@ async fn run(registration: Registration, origin: Origin, progress: watch::Sender
     progress.send_modify(|progress| progress.end = Some(end));
 }
 
+enum Fetched {
+    AlreadyThere,
+    Whole(Whole),
+}
+
+/// A blob that is all there and right, on its way to its name.
+struct Whole {
+    verified: Verified,
+    /// Until it has its name.
+    held: (Reservation, Option<OwnedSemaphorePermit>),
+    /// Whether the bucket that replicas share lacks it.
+    is_new: bool,
+}
+
 async fn fetch(
     cache: &Cache,
     origin: &Origin,
     digest: &Digest,
     progress: &Arc<watch::Sender<Progress>>,
-) -> Result<End, Error> {
+) -> Result<Fetched, Error> {
     let slot = cache.0.fill_slots.acquire().await;
     let busy = cache.0.commits.begin();
     // Looked up again: between a client's look and this fill another one may have ended.
@@ -195,7 +219,7 @@ async fn fetch(
             .blocking(move |store| Ok(store.blob(&name)?.is_some()))
             .await?;
         if there {
-            return Ok(End::AlreadyThere);
+            return Ok(Fetched::AlreadyThere);
         }
     }
     // At the same time: a busy disk makes a new file wait, and that is time in which the upstream can answer.
@@ -210,18 +234,34 @@ async fn fetch(
     };
     let source = source?;
     let length = source.length().unwrap_or(0);
-    let _reservation = cache.reserve(length).await.ok_or(Error::Full)?;
+    let reservation = cache.reserve(length).await.ok_or(Error::Full)?;
     let is_new = !source.is_all_shared();
-    let Verified { size, committed } = copy(cache, origin, digest, source, blob, progress).await?;
+    let verified = copy(cache, origin, digest, source, blob, progress).await?;
     drop(busy);
-    let _place = cache.0.commits.place().await;
+    let place = cache.0.commits.place().await;
     drop(slot);
+    Ok(Fetched::Whole(Whole {
+        verified,
+        held: (reservation, place),
+        is_new,
+    }))
+}
+
+/// Waits until it is durable.
+async fn commit(
+    cache: &Cache,
+    origin: &Origin,
+    digest: &Digest,
+    whole: Whole,
+) -> Result<End, Error> {
+    let Verified { size, committed } = whole.verified;
     if let Err(error) = committed.await.map_err(|_| Error::Gone)? {
         let error = Error::store(error);
-        cache.after_write_failure(&error, length).await;
+        cache.after_write_failure(&error, size).await;
         return Err(error);
     }
-    if is_new {
+    drop(whole.held);
+    if whole.is_new {
         cache.share_content(origin, digest);
     }
     Ok(End::Stored(size))
