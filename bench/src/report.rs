@@ -65,9 +65,9 @@ static files (`sendfile`, `tcp_nopush`, `open_file_cache`, two workers) take tur
 rounds. No access logs. Times of cold blobs are compared with the upstream itself.
 
 Machine: {processors} cores, loopback; the load and the upstream run on the same cores, so ratios within the run mean more than
-values. Load average when it began: {}. The stores lie on {}; TCP's congestion control is {}. On loopback a body costs other things than on a network: nothing here says how fast
-anything is elsewhere. An ext4 without a journal makes new files slowly for five minutes after many were removed: cold blobs tell
-nothing then.
+values. Load average when it began: {}. The stores lie on {}; TCP's congestion control is {}.
+On loopback a body costs other things than on a network: nothing here says how fast anything is elsewhere.
+An ext4 without a journal makes new files slowly for five minutes after many were removed: cold blobs tell nothing then.
 
 {}",
             self.load,
