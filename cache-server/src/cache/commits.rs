@@ -87,7 +87,7 @@ impl Commits {
 
     /// Says that a fill begins to get its bytes.
     pub(super) fn begin(&self) -> Busy {
-        self.0.queue.send_modify(|queue| queue.busy += 1);
+        self.0.change(|queue| queue.busy += 1);
         Busy(self.0.clone())
     }
 
@@ -114,7 +114,7 @@ impl Commits {
             return result;
         }
         let mut starts = false;
-        self.0.queue.send_modify(|queue| {
+        self.0.change(|queue| {
             queue.bytes += waiting.finished.size;
             queue.waiting.push(waiting);
             starts = !std::mem::replace(&mut queue.is_running, true);
@@ -127,7 +127,7 @@ impl Commits {
 
     fn number(&self) -> Number {
         let mut number = 0;
-        self.0.queue.send_modify(|queue| {
+        self.0.change(|queue| {
             number = queue.next;
             queue.next += 1;
             queue.under_way.insert(number);
@@ -138,7 +138,7 @@ impl Commits {
     /// Waits until the store has what is here now.
     pub(super) async fn settle(&self) {
         let mut next = 0;
-        self.0.queue.send_modify(|queue| {
+        self.0.change(|queue| {
             queue.hurry = !queue.waiting.is_empty();
             next = queue.next;
         });
@@ -183,7 +183,7 @@ impl Commits {
     /// All that wait; `None` ends the run.
     fn take(&self) -> Option<Vec<Waiting>> {
         let mut taken = None;
-        self.0.queue.send_modify(|queue| {
+        self.0.change(|queue| {
             queue.is_running = !queue.waiting.is_empty();
             if queue.is_running {
                 (queue.bytes, queue.hurry) = (0, false);
@@ -191,6 +191,16 @@ impl Commits {
             }
         });
         taken
+    }
+}
+
+impl State {
+    /// Wakes who commits only if there is something to do: each fill changes the queue a few times.
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        self.queue.send_if_modified(|queue| {
+            change(queue);
+            queue.is_due()
+        });
     }
 }
 
@@ -232,6 +242,7 @@ fn give_names(store: &Store, synced: impl IntoIterator<Item = (Synced, Asker)>) 
 
 impl Drop for Number {
     fn drop(&mut self) {
+        // Whoever waits for it has to see it in any case.
         self.0.queue.send_modify(|queue| {
             queue.under_way.remove(&self.1);
         });
@@ -244,7 +255,7 @@ pub(super) struct Busy(Arc<State>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.queue.send_modify(|queue| queue.busy -= 1);
+        self.0.change(|queue| queue.busy -= 1);
     }
 }
 
