@@ -228,10 +228,17 @@ fn check_version(layout: &Layout) -> Result<(), Error> {
 
 /// Makes a directory and its parents, each durable in its parent before something is put in it.
 pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
-    if path.is_dir() {
-        return Ok(());
+    match step(|| fs::metadata(path)) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        // What can't be examined may be there, and so may all that it is in.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("examine", path)(error));
+        }
+        _ => {}
     }
-    let parent = path.parent().unwrap_or(path);
+    let Some(parent) = path.parent() else {
+        return Err(Error::io("create", path)(io::ErrorKind::NotFound.into()));
+    };
     make_directory(parent)?;
     match step(|| fs::create_dir(path)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

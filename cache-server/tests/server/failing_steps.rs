@@ -122,6 +122,22 @@ async fn steps_that_fail_under_load_break_bodies_at_most_and_lose_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_answers_no_question_stops_no_server() {
+    let upstream = FakeUpstream::start().await;
+    let images = images(&upstream);
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let process = Process::start(directory.path(), &upstream);
+    let refusal = Refusal::begin(&process, ("statx", "EIO"), (1, 1), &log);
+    pull_all(&process, &images[..4]).await;
+    let failed = refusal.end(&log);
+    assert!(failed > 4, "{failed}");
+    assert_eq!(pull_all(&process, &images[..4]).await, 0);
+    process.settled().await;
+    all_is_right(&directory.path().join("store"));
+}
+
 /// Steps of a start: what it reads and makes.
 const STEPS_OF_A_START: [(&str, &str); 7] = [
     ("openat", "EIO"),

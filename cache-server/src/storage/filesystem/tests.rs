@@ -316,3 +316,15 @@ fn members_share_one_inode_and_need_no_link() {
     assert!(store.is_member(&host, &repository, &three));
     assert_ne!(inode(&one), inode(&three));
 }
+
+#[test]
+fn a_directory_that_lies_in_nothing_is_an_error() {
+    let error = make_directory(Path::new("")).unwrap_err().to_string();
+    assert!(error.starts_with("failed to create "), "{error}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = make_directory(&file.path().join("below")).unwrap_err();
+    assert!(
+        error.to_string().starts_with("failed to examine "),
+        "{error}"
+    );
+}
