@@ -45,7 +45,6 @@ struct Queue {
     /// Fills that get their bytes.
     busy: usize,
     waiting: Vec<Waiting>,
-    bytes: u64,
     is_running: bool,
     /// Somebody waits until the store has all.
     hurry: bool,
@@ -115,7 +114,6 @@ impl Commits {
         }
         let mut starts = false;
         self.0.change(|queue| {
-            queue.bytes += waiting.finished.size;
             queue.waiting.push(waiting);
             starts = !std::mem::replace(&mut queue.is_running, true);
         });
@@ -186,7 +184,7 @@ impl Commits {
         self.0.change(|queue| {
             queue.is_running = !queue.waiting.is_empty();
             if queue.is_running {
-                (queue.bytes, queue.hurry) = (0, false);
+                queue.hurry = false;
                 taken = Some(std::mem::take(&mut queue.waiting));
             }
         });
@@ -210,7 +208,14 @@ impl Queue {
             || self.hurry
             || self.waiting.is_empty()
             || self.waiting.len() >= MOST
-            || self.bytes >= MOST_BYTES
+            || self.bytes() >= MOST_BYTES
+    }
+
+    fn bytes(&self) -> u64 {
+        self.waiting
+            .iter()
+            .map(|waiting| waiting.finished.size)
+            .sum()
     }
 }
 
