@@ -20,6 +20,7 @@ use crate::descriptors;
 use crate::http::access::Access;
 use crate::http::buffers::Buffers;
 use crate::http::handler::Handler;
+use crate::http::lanes::Lanes;
 use crate::http::tally::Tally;
 use crate::http::tls::{self, Certificates};
 use crate::http::{Drain, Listener, Server};
@@ -74,6 +75,8 @@ pub enum Error {
     Tls(tls::Error),
     #[error("failed to set up the metrics: {0}")]
     Metrics(prometheus::Error),
+    #[error("failed to start threads for connections: {0}")]
+    Threads(io::Error),
     #[error("failed to start: a task ended")]
     Task,
 }
@@ -155,6 +158,7 @@ impl App {
         });
         let server = Server {
             listeners: data.listeners,
+            lanes: Lanes::start().map_err(Error::Threads)?,
             handler: Arc::new(Handler {
                 cache: cache.clone(),
                 access,

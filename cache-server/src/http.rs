@@ -11,6 +11,7 @@ pub mod client;
 pub mod error;
 mod expiry;
 pub mod handler;
+pub mod lanes;
 pub mod range;
 pub mod respond;
 pub mod sendfile;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::handler::Handler;
+use super::lanes::Lanes;
 use super::serve::{Door, serve};
 use super::tls::Certificates;
 
@@ -25,6 +26,7 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Server {
     pub listeners: Vec<Listener>,
+    pub lanes: Lanes,
     pub handler: Arc<Handler>,
     pub limits: Connections,
     pub drain: Drain,
@@ -70,10 +72,10 @@ impl Server {
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
             said: Mutex::default(),
         };
-        let accepting = self
-            .listeners
+        let (lanes, listeners) = (&self.lanes, &self.listeners);
+        let accepting = listeners
             .iter()
-            .map(|listener| accept(listener, &door, &connections, &room));
+            .map(|listener| accept(listener, lanes, &door, &connections, &room));
         tokio::select! {
             _ = futures::future::join_all(accepting) => {}
             () = door.drain.begin.cancelled() => {}
@@ -95,7 +97,13 @@ impl Server {
     }
 }
 
-async fn accept(listener: &Listener, door: &Arc<Door>, connections: &TaskTracker, room: &Room) {
+async fn accept(
+    listener: &Listener,
+    lanes: &Lanes,
+    door: &Arc<Door>,
+    connections: &TaskTracker,
+    room: &Room,
+) {
     let mut pause = Duration::from_millis(5);
     loop {
         match listener.socket.accept().await {
@@ -105,8 +113,20 @@ async fn accept(listener: &Listener, door: &Arc<Door>, connections: &TaskTracker
                 let Some(place) = room.place(door).await else {
                     return;
                 };
-                let door = door.clone();
-                connections.spawn(run(stream, address(peer), certificates, door, place));
+                let (peer, door) = (address(peer), door.clone());
+                if certificates.is_some() {
+                    // Costs computing most of all, which workers that steal from each other share best.
+                    connections.spawn(run(stream, peer, certificates, door, place));
+                    continue;
+                }
+                let metrics = door.handler.metrics.clone();
+                let driven = move |stream| run(stream, peer, None, door, place);
+                if let Err(error) = lanes.spawn(connections, stream, driven) {
+                    metrics.accept_failures.inc();
+                    if room.may_say() {
+                        tracing::warn!(%error, "failed to give a connection to its thread");
+                    }
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             // Out of file descriptors, most likely: asking again at once would only burn a core.
