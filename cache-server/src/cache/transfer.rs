@@ -24,14 +24,8 @@ pub(super) async fn transfer(
 ) -> Result<(), Stopped> {
     let (place, length) = (front.place(), front.length().unwrap_or_default());
     let open = |part: Range<u64>| place.clone().open_part(part, length);
-    let rest = front.rest();
-    // A small rest is not worth a second connection.
-    let (parts, mut left) = if rest.len() > 1 {
-        (rest, Vec::new())
-    } else {
-        (Vec::new(), rest)
-    };
-    let sharing = parts.into_iter().map(|part| async move {
+    // A single part too: asked for after the front, it would cost the way to the upstream once more.
+    let sharing = front.rest().into_iter().map(|part| async move {
         match open(part.clone()).await {
             Ok(stream) => pump(stream, writer, &mut Turn::none()).await.map(|()| None),
             // One connection less: the front's takes it over.
@@ -46,8 +40,7 @@ pub(super) async fn transfer(
         pump(front, writer, &mut turn).await.map(|()| turn)
     };
     let (turn, untouched) = try_join(beginning, try_join_all(sharing)).await?;
-    left.extend(untouched.into_iter().flatten());
-    for part in left {
+    for part in untouched.into_iter().flatten() {
         let stream = open(part).await.map_err(Stopped::Upstream)?;
         pump(stream, writer, &mut Turn::none()).await?;
     }

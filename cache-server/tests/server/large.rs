@@ -41,6 +41,29 @@ async fn no_connection_carries_more_than_half_of_a_large_blob_and_no_byte_comes_
     assert_eq!(upstream.count("/blobs/"), 4);
 }
 
+/// A second request after the front would cost its way to the upstream once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_rest_is_asked_for_while_the_front_comes() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(FRONT + 5, 7);
+    let layer = upstream.blob("a", bytes.clone());
+    let gate = Gate::closed();
+    upstream.fault("/blobs/", Fault::Gated(gate.clone()), 9);
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    let opening = async {
+        eventually("both parts are asked for", || async {
+            upstream.count("/blobs/") == 2
+        })
+        .await;
+        assert_eq!(upstream.body_bytes(), 0);
+        gate.open_for_good();
+    };
+    let (reply, ()) = tokio::join!(server.get(&path), opening);
+    assert!(reply.content() == bytes);
+    assert_eq!(upstream.body_bytes(), bytes.len() as u64);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_front_is_read_while_the_rest_waits() {
     let upstream = FakeUpstream::start().await;
@@ -104,16 +127,11 @@ async fn a_large_blob_of_an_upstream_without_ranges_comes_over_one_connection() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_rest_is_asked_for_on_its_own_and_an_empty_blob_as_a_whole() {
+async fn an_empty_blob_is_asked_for_as_a_whole() {
     let upstream = FakeUpstream::start().await;
-    let bytes = content(FRONT + 5, 6);
-    let layer = upstream.blob("a", bytes.clone());
     let empty = upstream.blob("a", Vec::new());
     upstream.fault(empty.to_string(), Fault::Status(416), 1);
     let server = TestServer::of(&upstream).await;
-    let reply = server.get(&format!("/v2/a/blobs/{layer}")).await;
-    assert!(reply.content() == bytes);
-    assert_eq!(upstream.count("/blobs/"), 2);
     let reply = server.get(&format!("/v2/a/blobs/{empty}")).await;
     assert_eq!((reply.status.as_u16(), reply.content()), (200, &[][..]));
 }
