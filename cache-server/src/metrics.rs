@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Counters and gauges by the names in their help texts. Cheap to share behind an `Arc`.
@@ -37,7 +37,7 @@ pub struct Metrics {
     pub admission_stopped: IntGauge,
     pub evictions: IntCounterVec,
     pub evicted_bytes: IntCounterVec,
-    pub eviction_age: Histogram,
+    pub eviction_age: HistogramVec,
     pub manifests: IntGaugeVec,
     pub scrubbed_bytes: IntCounter,
     pub scrub_wrong: IntCounter,
@@ -103,7 +103,7 @@ impl Metrics {
             admission_stopped: of.gauge("admission_stopped", "1 while what must be kept fills the store, and new content is passed through without storing.")?,
             evictions: of.counters("evictions_total", "Blobs and manifests removed from the store, by reason: unused, superseded, capacity or disk.", &["reason"])?,
             evicted_bytes: of.counters("evicted_bytes_total", "Bytes removed from the store, by reason.", &["reason"])?,
-            eviction_age: of.ages("eviction_age_seconds", "Time since the last use of what was removed from the store.")?,
+            eviction_age: of.ages("eviction_age_seconds", "Time since the last use of what was removed from the store, by reason.", &["reason"])?,
             manifests: of.gauges("manifests", "Image manifests in the store, by state: complete, if everything that they refer to is there and they can be pulled without the upstream, or incomplete.", &["state"])?,
             scrubbed_bytes: of.counter("scrub_bytes_total", "Bytes of stored content that were read to compare them with their digests.")?,
             scrub_wrong: of.counter("scrub_corrupt_total", "Blobs and manifests that rotted on the disk, and were moved to quarantine.")?,
@@ -234,7 +234,12 @@ impl Family<'_> {
     }
 
     /// From minutes to months.
-    fn ages(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+    fn ages(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
         let options = HistogramOpts::new(name, help)
             .namespace("larder")
             .buckets(vec![
@@ -248,7 +253,7 @@ impl Family<'_> {
                 2_592_000.0,
                 7_776_000.0,
             ]);
-        self.add("histogram", Histogram::with_opts(options)?)
+        self.add("histogram", HistogramVec::new(options, labels)?)
     }
 
     fn histogram(

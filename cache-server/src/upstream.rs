@@ -121,7 +121,7 @@ impl Error {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// Whether it is not there. Who is only not let in may be let in a moment later.
+    /// Whether it is not there.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::NotFound { status: 404, .. })
     }

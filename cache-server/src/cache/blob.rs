@@ -25,6 +25,8 @@ pub struct BlobRequest {
 
 /// Rounds in which a client meets fills that end under its hands.
 const ROUNDS: usize = 4;
+/// A `Warning` header (OCI distribution specification, "Warnings").
+const UNSTORED: &str = "299 - \"the cache could not store this, and passed it through\"";
 
 impl Cache {
     pub async fn blob(&self, request: &BlobRequest) -> Result<Answer, Error> {
@@ -47,7 +49,7 @@ impl Cache {
                 Ok(found) => found,
                 Err(error) => {
                     tracing::error!(digest = %request.digest, %error, "failed to look into the store; passing through");
-                    return self.pass_blob(&origin, request, CacheOutcome::Bypass).await;
+                    return self.pass_unstored(&origin, request).await;
                 }
             };
             if let Some(blob) = blob {
@@ -77,7 +79,7 @@ impl Cache {
             let (fill, first) = match self.running_fill(&request.digest).or(ended) {
                 Some(fill) => (fill, false),
                 None if self.store_is_broken() || self.admission_is_stopped() => {
-                    return self.pass_blob(&origin, request, CacheOutcome::Bypass).await;
+                    return self.pass_unstored(&origin, request).await;
                 }
                 // A part alone is not worth the whole, unless that is near.
                 None if !whole
@@ -198,8 +200,7 @@ impl Cache {
             Ok(Start::LookAgain) | Err(Error::Bucket(_)) => return Ok(None),
             Err(Error::Upstream(_)) if !same_place => return Ok(None),
             Err(Error::Store(_) | Error::Full) => {
-                let outcome = CacheOutcome::Bypass;
-                return self.pass_blob(origin, request, outcome).await.map(Some);
+                return self.pass_unstored(origin, request).await.map(Some);
             }
             Err(error) => return Err(error),
         };
@@ -240,6 +241,15 @@ impl Cache {
     }
 
     /// Passes the upstream's body through.
+    /// Since the store can't take it, which the client is told.
+    async fn pass_unstored(&self, origin: &Origin, request: &BlobRequest) -> Result<Answer, Error> {
+        let passing = self.pass_blob(origin, request, CacheOutcome::Bypass);
+        Ok(Answer {
+            warning: Some(UNSTORED.to_owned()),
+            ..passing.await?
+        })
+    }
+
     async fn pass_blob(
         &self,
         origin: &Origin,

@@ -300,8 +300,8 @@ impl Cache {
                 self.share_tag(origin, tag);
                 Ok(resolved)
             }
-            Err(Error::Upstream(error)) if error.is_not_found() => {
-                // It is gone, which an old copy must not deny later on.
+            // It is gone, which an old copy must not deny later on. Who is only not let in may be let in a moment later.
+            Err(Error::Upstream(error)) if error.is_absent() => {
                 let _ = self
                     .blocking(move |store| store.remove_tag(&host, &repository, &name))
                     .await;

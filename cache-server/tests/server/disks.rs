@@ -15,6 +15,10 @@ async fn get(process: &Process, digest: &Digest) -> String {
     assert_eq!(response.status(), 200);
     let status = response.headers()["cache-status"].to_str().unwrap();
     let status = status.to_owned();
+    let warned = response.headers().get("warning").is_some_and(|warning| {
+        warning == "299 - \"the cache could not store this, and passed it through\""
+    });
+    assert_eq!(warned, status == "larder; fwd=bypass");
     assert!(digest.names(&response.bytes().await.unwrap()));
     status
 }

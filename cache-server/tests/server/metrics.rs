@@ -129,10 +129,12 @@ async fn evictions_are_counted_with_their_age_and_a_policy_with_its_hash() {
     .await;
     let bytes = "larder_evicted_bytes_total{reason=\"capacity\"}";
     assert_eq!(server.metric(bytes).await, 3 << 20);
-    assert_eq!(server.metric("larder_eviction_age_seconds_count").await, 1);
+    let ages = "larder_eviction_age_seconds_count{reason=\"capacity\"}";
+    assert_eq!(server.metric(ages).await, 1);
     // Not used for four hours: in the bucket up to six, and in none below.
     for (bucket, count) in [("3600", 0), ("21600", 1)] {
-        let line = format!("larder_eviction_age_seconds_bucket{{le=\"{bucket}\"}}");
+        let line =
+            format!("larder_eviction_age_seconds_bucket{{reason=\"capacity\",le=\"{bucket}\"}}");
         assert_eq!(server.metric(&line).await, count, "{line}");
     }
     let after = server.configz().await["policyHash"].clone();

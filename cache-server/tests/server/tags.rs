@@ -153,6 +153,21 @@ async fn a_tag_that_is_gone_is_gone_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_is_refused_for_a_moment_is_not_forgotten() {
+    let upstream = FakeUpstream::start().await;
+    upstream.image("a", "v1", &[]);
+    let server = TestServer::of(&upstream).await;
+    server.get("/v2/a/manifests/v1").await;
+    server.advance(MINUTES(6));
+    upstream.fault("HEAD ", Fault::Status(403), 1);
+    assert_eq!(server.get("/v2/a/manifests/v1").await.status, 404);
+    upstream.stop().await;
+    server.advance(MINUTES(1));
+    let reply = server.get("/v2/a/manifests/v1").await;
+    assert_eq!(reply.cache_status(), "larder; hit; detail=stale");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn immutable_tags_are_asked_once() {
     let upstream = FakeUpstream::start().await;
     upstream.image("a", "v1.0.0", &[]);

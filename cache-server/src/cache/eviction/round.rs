@@ -167,7 +167,10 @@ impl Cache {
             .evicted_bytes
             .with_label_values(&labels)
             .inc_by(size);
-        metrics.eviction_age.observe(f64::from(age));
+        metrics
+            .eviction_age
+            .with_label_values(&labels)
+            .observe(f64::from(age));
     }
 
     /// Says whether new content is taken, once when that changes.
