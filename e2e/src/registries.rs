@@ -19,6 +19,7 @@ const TOOLS: &[&str] = &[
     "conformance",
     "regclient",
     "oras",
+    "cosign",
     "distribution",
     "containerd",
     "helm",

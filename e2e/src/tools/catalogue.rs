@@ -139,6 +139,17 @@ pub(super) const TOOLS: &[Tool] = &[
         data: &[],
     },
     Tool {
+        name: "cosign",
+        version: "3.1.3",
+        minutes: 3,
+        files: module_files!("cosign"),
+        packages: &["github.com/sigstore/cosign/v3/cmd/cosign"],
+        tags: "",
+        linker_flags: "-X sigs.k8s.io/release-utils/version.gitVersion=v3.1.3",
+        renames: &[],
+        data: &[],
+    },
+    Tool {
         name: "flux",
         version: "1.9.6",
         minutes: 10,

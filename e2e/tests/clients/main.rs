@@ -8,6 +8,7 @@ mod containers_image;
 mod docker;
 mod mirrors;
 mod proof;
+mod signatures;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         artifacts::regctl_finds_referrers_of_an_upstream_without_their_api,
         artifacts::regctl_finds_referrers_of_an_upstream_with_their_api,
         artifacts::oras_copies_an_image_with_its_referrers,
+        signatures::cosign_verifies_a_release_and_its_bill_through_the_cache,
+        signatures::cosign_verifies_the_sums_of_a_release,
         containerd::containerd_1_6_pulls_by_hosts_toml,
         containerd::containerd_2_fetches_ranges_of_a_layer_in_parallel,
         containerd::two_containerds_share_one_cold_layer,
