@@ -25,7 +25,8 @@ pub struct RegistryCacheStatus {
     /// The mirror configurations that are rendered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<RenderedMirror>,
-    /// `Ready`, `PolicyApplied`, `MonitoringReady`, `StorageReady` and `MirrorsReady`; `NodesWired` where the node agent wires the cache; `Reconciling`,
+    /// `Ready`, `PolicyApplied`, `MonitoringReady`, `StorageReady` and `MirrorsReady`; `NodesWired` where the node agent wires the cache, `ExposureReady`
+    /// where a Gateway shows it; `Reconciling`,
     /// `Stalled`, `Suspended`, `Risky`, `NotEnforceable` and `NotPullable` only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crds::cache_policy::CachePolicy;
-use crds::conditions::{RECONCILING, STALLED};
+use crds::conditions::{NOT_ENFORCEABLE, NOT_PULLABLE, RECONCILING, RISKY, STALLED, SUSPENDED};
 use crds::registry_cache::RegistryCache;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -314,12 +314,22 @@ fn of_conditions(
                 )
                 .remedy("Wait a moment and look again; if it stays, look at the operator's log."),
             );
-        } else if condition.status == "True" {
+        } else if holds_well(condition) {
             findings.push(Finding::right(subject, message));
+        } else if [RISKY, SUSPENDED].contains(&condition.type_.as_str()) {
+            // Somebody has chosen it.
+            findings.push(Finding::note(subject, message));
         } else {
             findings.push(Finding::wrong(subject, message));
         }
     }
+}
+
+/// Whether a condition is what one wants. Those that are there only to warn are not, while they hold.
+fn holds_well(condition: &Condition) -> bool {
+    const WARNINGS: [&str; 4] = [NOT_ENFORCEABLE, NOT_PULLABLE, RISKY, SUSPENDED];
+    let warns = WARNINGS.contains(&condition.type_.as_str());
+    (condition.status == "True") != warns
 }
 
 /// Why a pod does not serve.
@@ -452,7 +462,39 @@ mod tests {
             definitions: Some(Vec::new()),
             ..Facts::default()
         };
-        let cases = [("well", well), ("ill", ill), ("bare", bare)];
+        let warned = Facts {
+            definitions: definitions(),
+            operators: vec![pod("larder-operator-1", &ready())],
+            caches: vec![cache(
+                &[
+                    condition("Ready", "True", "The replica is ready."),
+                    condition(
+                        "Suspended",
+                        "True",
+                        "Nothing is changed while suspend is true.",
+                    ),
+                    condition(
+                        "NotEnforceable",
+                        "True",
+                        "Nodes may get docker.io/library/* from the upstream.",
+                    ),
+                    condition(
+                        "NotPullable",
+                        "True",
+                        "Nodes can get docker.io/library/* from nowhere.",
+                    ),
+                    condition("Risky", "True", "The volume has no retention."),
+                ],
+                &json!({}),
+            )],
+            ..Facts::default()
+        };
+        let cases = [
+            ("well", well),
+            ("ill", ill),
+            ("warned", warned),
+            ("bare", bare),
+        ];
         let texts = cases.map(|(name, facts)| format!("# {name}\n{}", text(&findings(&facts))));
         insta::assert_snapshot!(texts.join("\n"));
     }

@@ -1,8 +1,8 @@
 //! A list of conditions whose times change only when the conditions do. Pure.
 
 use crds::conditions::{
-    MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE, POLICY_APPLIED,
-    READY, RECONCILING, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
+    EXPOSURE_READY, MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE,
+    POLICY_APPLIED, READY, RECONCILING, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -11,7 +11,7 @@ use super::messages::truncate;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Order in the status.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     READY,
     RECONCILING,
     STALLED,
@@ -19,6 +19,7 @@ const ORDER: [&str; 12] = [
     POLICY_APPLIED,
     MONITORING_READY,
     STORAGE_READY,
+    EXPOSURE_READY,
     MIRRORS_READY,
     NODES_WIRED,
     NOT_ENFORCEABLE,
