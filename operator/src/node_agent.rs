@@ -207,7 +207,11 @@ impl Agent {
         let now = Instant::now();
         self.healths.retain(|targets, _| caches.contains(&targets));
         for targets in caches.into_iter().collect::<BTreeSet<_>>() {
-            let answers = |target: &Target| outcomes.get(target).is_some_and(Result::is_ok);
+            // One that lets nobody in who shows what this node shows is no better for being left alone.
+            let answers = |target: &Target| match outcomes.get(target) {
+                Some(outcome) => outcome.as_ref().err().is_none_or(probe::Error::is_refusal),
+                None => false,
+            };
             let health: &mut Health = self.healths.entry(targets.clone()).or_default();
             health.probed(targets.iter().any(answers), now);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::larder::{self, Cache, stores_hold};
 use e2e::{Node, World, wait};
+use reqwest::blocking::Client;
 
 use super::quickstart::{self, digests, forget, run_pod};
 
@@ -41,8 +42,16 @@ stringData: {{username: nodes, password: opensesame}}
 ",
         cache.namespace
     ))?;
-    let with = r#"{"spec": {"access": {"basic": {"secretRef": {"name": "people"}}},
-        "mirrors": [{"name": "nodes", "credentialsSecretRef": {"name": "people"}}]}}"#;
+    let closed = r#"{"spec": {"access": {"basic": {"secretRef": {"name": "people"}}}}}"#;
+    cache.merge(node, closed)?;
+    // A cache that lets no node in is of no use to them, however well it is.
+    let refused = cache.wait_for_condition(node, "NodesWired", "False", WITHDRAW_LIMIT)?;
+    ensure!(
+        refused["message"].to_string().contains("401 Unauthorized"),
+        "it is {refused}"
+    );
+    let with =
+        r#"{"spec": {"mirrors": [{"name": "nodes", "credentialsSecretRef": {"name": "people"}}]}}"#;
     cache.merge(node, with)?;
     let header = "Authorization = \"Basic bm9kZXM6b3BlbnNlc2FtZQ==\"";
     wait_for_hosts(node, |text| text.contains(header))?;
@@ -71,6 +80,36 @@ stringData: {{username: nodes, password: opensesame}}
     run_pod(world, "shown", HELLO)?;
     world.upstream.only_caches_asked()?;
     forget(world, "shown")?;
+
+    // Both sides follow a new password, and say so only when it opens the cache.
+    let node = &mut world.node;
+    let rotated = r#"{"stringData": {"password": "closesesame"}}"#;
+    node.kubectl(&[
+        "--namespace",
+        &cache.namespace,
+        "patch",
+        "secret",
+        "people",
+        "--type=merge",
+        "--patch",
+        rotated,
+    ])?;
+    wait_for_hosts(node, |text| text.contains("Basic bm9kZXM6Y2xvc2VzZXNhbWU="))?;
+    for member in cache.members(node)? {
+        wait::until("the pod to take the new password", WITHDRAW_LIMIT, || {
+            let url = format!("http://{}:5000/v2/", member.address);
+            let request = Client::builder().no_proxy().build()?.get(url);
+            let answer = request.basic_auth("nodes", Some("closesesame")).send()?;
+            ensure!(answer.status() == 200, "it answers {}", answer.status());
+            Ok(())
+        })?;
+    }
+    cache.wait_for_condition(node, "NodesWired", "True", WITHDRAW_LIMIT)?;
+    world.node.remove_all_workload_images()?;
+    world.upstream.clear_requests()?;
+    run_pod(world, "rotated", HELLO)?;
+    world.upstream.only_caches_asked()?;
+    forget(world, "rotated")?;
 
     let node = &mut world.node;
     let without = r#"{"spec": {"access": null, "mirrors": [{"name": "nodes"}]}}"#;

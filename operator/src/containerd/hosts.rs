@@ -31,6 +31,20 @@ pub struct Host {
     pub ca: Vec<String>,
     /// Whether the address is the whole path, without `/v2`.
     pub override_path: bool,
+    /// What is sent with each request.
+    pub headers: Headers,
+}
+
+/// Headers by name. Their values may be credentials, which are in no log.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl std::fmt::Debug for Headers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
 }
 
 impl Host {
@@ -76,16 +90,7 @@ impl Hosts {
 }
 
 fn host(url: &str, settings: &Value) -> Result<Host, Error> {
-    let texts = |key: &str| -> Vec<String> {
-        match settings.get(key) {
-            Some(Value::String(text)) => vec![text.clone()],
-            Some(Value::Array(list)) => list
-                .iter()
-                .filter_map(|one| one.as_str().map(str::to_owned))
-                .collect(),
-            _ => Vec::new(),
-        }
-    };
+    let texts = |key: &str| settings.get(key).map(texts).unwrap_or_default();
     let unknown = |word: &String| !CAPABILITIES.contains(&word.as_str());
     if let Some(capability) = texts("capabilities").into_iter().find(unknown) {
         return Err(Error::Capability {
@@ -97,7 +102,29 @@ fn host(url: &str, settings: &Value) -> Result<Host, Error> {
         url: url.to_owned(),
         ca: texts("ca"),
         override_path: settings.get("override_path").and_then(Value::as_bool) == Some(true),
+        headers: headers(settings),
     })
+}
+
+fn headers(settings: &Value) -> Headers {
+    let table = settings.get("header").and_then(Value::as_table);
+    let named = table.into_iter().flatten().flat_map(|(name, values)| {
+        let values = texts(values).into_iter();
+        values.map(move |value| (name.clone(), value))
+    });
+    Headers(named.collect())
+}
+
+/// One text, or a list of them.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(list) => list
+            .iter()
+            .filter_map(|one| one.as_str().map(str::to_owned))
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The registry that an image's name stands for: `docker.io` where it names none.
@@ -131,6 +158,23 @@ mod tests {
         assert_eq!(urls, ["http://z:5000/v2/", "http://a/path/"]);
         assert_eq!(hosts.hosts[1].ca, ["ca.crt"]);
         assert!(!hosts.forbids_fallback());
+    }
+
+    #[test]
+    fn headers_are_sent_and_their_values_not_shown() {
+        let text = "[host.\"http://a\"]\n[host.\"http://a\".header]\nAuthorization = \"Basic c2VjcmV0\"\nx-list = [\"1\", \"2\"]\n";
+        let hosts = Hosts::parse(text).unwrap();
+        let headers = &hosts.hosts[0].headers;
+        let sent = [
+            ("Authorization", "Basic c2VjcmV0"),
+            ("x-list", "1"),
+            ("x-list", "2"),
+        ];
+        assert_eq!(
+            headers.0,
+            sent.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        assert!(!format!("{hosts:?}").contains("c2VjcmV0"), "{hosts:?}");
     }
 
     #[test]

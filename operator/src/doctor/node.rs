@@ -28,6 +28,8 @@ pub struct Facts {
     pub directories: Option<Result<BTreeMap<String, Directory>, String>>,
     /// Why targets don't answer; those that do are not here.
     pub silent: BTreeMap<Target, String>,
+    /// Why targets don't let this node in.
+    pub refused: BTreeMap<Target, String>,
     pub image: Option<String>,
 }
 
@@ -55,10 +57,15 @@ pub async fn look(paths: &NodeFiles, image: Option<&str>) -> Facts {
         ..Facts::default()
     };
     let outcomes = probe(targets(&facts)).await;
-    facts.silent = outcomes
-        .into_iter()
-        .filter_map(|(target, outcome)| Some((target, outcome.err()?.to_string())))
-        .collect();
+    for (target, outcome) in outcomes {
+        let Err(error) = outcome else { continue };
+        let kind = if error.is_refusal() {
+            &mut facts.refused
+        } else {
+            &mut facts.silent
+        };
+        kind.insert(target, error.to_string());
+    }
     facts
 }
 
@@ -122,6 +129,7 @@ fn target(directory: &Directory, host: &crate::containerd::hosts::Host) -> Targe
     Target {
         url: host.probe_url(),
         authorities: texts.collect::<Vec<_>>().join("\n"),
+        headers: host.headers.clone(),
     }
 }
 
@@ -237,7 +245,19 @@ fn of_directory(facts: &Facts, name: &str, directory: &Directory, findings: &mut
         .iter()
         .filter_map(|host| facts.silent.get(&target(directory, host)))
         .collect();
-    if hosts.hosts.is_empty() {
+    // Of a registry that is no cache, a refusal is a question that containerd answers.
+    let refused = hosts
+        .hosts
+        .iter()
+        .filter(|_| directory.ours)
+        .find_map(|host| facts.refused.get(&target(directory, host)));
+    if let Some(reason) = refused {
+        findings.push(
+            Finding::wrong(subject, format!("{reason} ({whose})")).remedy(
+                "Compare spec.access of the cache with credentialsSecretRef of its mirror: both have to know the same user.",
+            ),
+        );
+    } else if hosts.hosts.is_empty() {
         findings.push(Finding::note(
             subject,
             format!("it names no mirror ({whose})"),
@@ -402,6 +422,22 @@ mod tests {
                 )
             })
             .collect();
+        let theirs = "[host.\"https://mirror\"]\n";
+        let mut refused = facts(
+            ROOT,
+            &[
+                ("docker.io", directory(CACHE, true)),
+                ("quay.io", directory(theirs, false)),
+            ],
+        );
+        refused.refused = targets(&refused)
+            .into_iter()
+            .map(|target| {
+                let url = &target.url;
+                let reason = format!("failed to use {url}: it answers 401 Unauthorized");
+                (target, reason)
+            })
+            .collect();
         let mut nothing = facts(ROOT, &[]);
         nothing.config = Some(Err(
             "failed to read /etc/containerd/config.toml: No such file".to_owned(),
@@ -410,6 +446,7 @@ mod tests {
             ("well", well),
             ("trap", trap),
             ("gone", gone),
+            ("refused", refused),
             ("nothing", nothing),
         ];
         let texts = cases.map(|(name, facts)| format!("# {name}\n{}", text(&findings(&facts))));

@@ -9,6 +9,7 @@ use crds::node_agent::{HOSTS_FILE, WiredCache, hash};
 
 use super::plan::Files;
 use crate::containerd::Hosts;
+use crate::containerd::hosts::Headers;
 
 /// Why the directory can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,8 @@ pub struct Target {
     pub url: String,
     /// Certificates to trust, as PEM; empty: those of the system.
     pub authorities: String,
+    /// What containerd would send.
+    pub headers: Headers,
 }
 
 /// Reads the directory, and that of files with credentials, which may not be there. `namespaces` are those that the
@@ -131,6 +134,7 @@ pub fn parse(text: &str, namespaces: &[String]) -> Entry {
             files.targets.insert(Target {
                 url: host.probe_url(),
                 authorities: authorities.cloned().collect::<Vec<_>>().join("\n"),
+                headers: host.headers.clone(),
             });
         }
     }

@@ -1,4 +1,4 @@
-//! Asks a cache whether it serves this node.
+//! Asks a cache whether it serves this node, with what containerd would send.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +21,17 @@ pub enum Error {
     Reach { url: String, reason: String },
     #[error("failed to use {url}: it answers {status}")]
     Status { url: String, status: StatusCode },
+    #[error(
+        "failed to use {url}: it answers {status}, so what this node shows it is not what access of the cache asks for"
+    )]
+    Refused { url: String, status: StatusCode },
+}
+
+impl Error {
+    /// Whether the cache is well, and does not let this node in.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
 }
 
 /// The outcome for each target.
@@ -45,13 +56,20 @@ async fn one(target: &Target) -> Result<(), Error> {
         url: url.clone(),
         reason: causes(&error),
     })?;
-    let response = client.get(url).send().await.map_err(|error| Error::Reach {
+    let mut request = client.get(url);
+    for (name, value) in &target.headers.0 {
+        request = request.header(name, value);
+    }
+    let response = request.send().await.map_err(|error| Error::Reach {
         url: url.clone(),
         reason: causes(&error.without_url()),
     })?;
     match response.status() {
-        // One that wants credentials serves who has them.
-        StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(()),
+        StatusCode::OK => Ok(()),
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(Error::Refused {
+            url: url.clone(),
+            status,
+        }),
         status => Err(Error::Status {
             url: url.clone(),
             status,
@@ -92,9 +110,10 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::containerd::hosts::Headers;
 
-    /// The outcome of asking a server that answers once with this status.
-    async fn outcome(status: &'static str) -> Result<(), String> {
+    /// What the server was sent, and the outcome of asking it, which answers once with this status.
+    async fn outcome(status: &'static str) -> (String, Result<(), Error>) {
         // Several tests may install it; all mean the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -110,21 +129,35 @@ mod tests {
         let target = Target {
             url,
             authorities: String::new(),
+            headers: Headers(vec![("Authorization".to_owned(), "Basic YTpi".to_owned())]),
         };
         let outcome = probe([target].into()).await.into_values().next().unwrap();
-        assert!(server.await.unwrap().starts_with("GET /v2/ HTTP/1.1\r\n"));
-        outcome.map_err(|error| error.to_string())
+        (server.await.unwrap(), outcome)
     }
 
     #[tokio::test]
     async fn a_cache_that_answers_serves() {
-        assert_eq!(outcome("200 OK").await, Ok(()));
-        assert_eq!(outcome("401 Unauthorized").await, Ok(()));
-        let busy = outcome("503 Service Unavailable").await.unwrap_err();
+        let (sent, answer) = outcome("200 OK").await;
+        assert!(answer.is_ok());
+        assert!(sent.starts_with("GET /v2/ HTTP/1.1\r\n"), "{sent}");
+        assert!(sent.contains("\r\nauthorization: Basic YTpi\r\n"), "{sent}");
+        let busy = outcome("503 Service Unavailable").await.1.unwrap_err();
+        assert!(!busy.is_refusal());
+        let busy = busy.to_string();
         assert!(
             busy.ends_with("it answers 503 Service Unavailable"),
             "{busy}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_does_not_let_the_node_in_serves_others() {
+        for status in ["401 Unauthorized", "403 Forbidden"] {
+            let refused = outcome(status).await.1.unwrap_err();
+            assert!(refused.is_refusal());
+            let said = format!("it answers {status}, so what this node shows");
+            assert!(refused.to_string().contains(&said), "{refused}");
+        }
     }
 
     #[tokio::test]
@@ -136,6 +169,7 @@ mod tests {
         let target = Target {
             url: url.clone(),
             authorities: String::new(),
+            headers: Headers::default(),
         };
         let outcome = probe([target].into()).await.into_values().next().unwrap();
         let error = outcome.unwrap_err().to_string();

@@ -40,7 +40,7 @@ pub struct Round<'a> {
     pub failures: &'a Failures,
     /// Directories whose files come from the present bundle.
     pub recorded: &'a BTreeMap<String, String>,
-    /// Why targets did not answer.
+    /// Why targets are of no use; those that serve are not here.
     pub silent: &'a BTreeMap<Target, String>,
 }
 
@@ -92,7 +92,8 @@ fn cache(source: &str, files: &CacheFiles, round: Round<'_>) -> CacheOnNode {
     if let Some(taken) = round.wishes.taken.get(source) {
         reasons.push(format!("another cache is wired for {}", taken.join(", ")));
     }
-    if !answers {
+    let serves = |target: &Target| !round.silent.contains_key(target);
+    if !answers || !files.targets.iter().any(serves) {
         let silent = files
             .targets
             .iter()
@@ -148,5 +149,61 @@ async fn answer(State(status): State<watch::Receiver<Option<AgentStatus>>>) -> R
             "the files of the node are not known yet",
         )
             .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use crds::node_agent::WiredCache;
+
+    use super::*;
+    use crate::node_agent::bundle::parse;
+    use crate::node_agent::health::Health;
+
+    /// What is said of a cache that answers, whose file is in place, and that is of no use for that reason.
+    fn said(reason: Option<&str>) -> CacheOnNode {
+        let hosts = "[host.\"http://cache:5000\"]\n".to_owned();
+        let wired = WiredCache {
+            format: 1,
+            namespace: "a".to_owned(),
+            cache: "images".to_owned(),
+            salt: None,
+            directories: BTreeMap::from([(
+                "docker.io".to_owned(),
+                BTreeMap::from([("hosts.toml".to_owned(), hosts)]),
+            )]),
+        };
+        let entry = parse(&wired.to_text(), &["a".to_owned()]);
+        let Entry::Cache(files) = &entry else {
+            panic!("{entry:?}");
+        };
+        let mut health = Health::default();
+        health.probed(true, Instant::now());
+        let refused = files.targets.first().cloned().zip(reason);
+        let round = Round {
+            healths: &Healths::from([(files.targets.clone(), health)]),
+            bundle: &Bundle::from([("images.json".to_owned(), entry.clone())]),
+            wishes: &Wishes::default(),
+            failures: &Failures::new(),
+            recorded: &BTreeMap::from([("docker.io".to_owned(), "images.json".to_owned())]),
+            silent: &refused
+                .map(|(target, reason)| (target, reason.to_owned()))
+                .into_iter()
+                .collect(),
+        };
+        status("n", Vec::new(), round).caches.remove(0)
+    }
+
+    #[test]
+    fn a_node_that_is_not_let_in_is_not_wired_although_the_cache_is_well() {
+        let well = said(None);
+        assert_eq!((well.wired, well.message.as_str()), (true, ""));
+        let refused = said(Some("it answers 401"));
+        assert_eq!(
+            (refused.wired, refused.message.as_str()),
+            (false, "it answers 401")
+        );
     }
 }

@@ -24,6 +24,17 @@ pub(super) fn risks(spec: &RegistryCacheSpec, policy: &str) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let mirrors = spec.mirrors.iter();
+    let bare: Vec<&str> = mirrors
+        .filter(|mirror| mirror.credentials_secret_ref.is_none())
+        .map(|mirror| mirror.name.as_str())
+        .collect();
+    if passwords && !bare.is_empty() {
+        risks.push(format!(
+            "Nodes show nothing by mirrors {}, and access asks for a password or a token, so the cache refuses them: set credentialsSecretRef.",
+            bare.join(", ")
+        ));
+    }
     let keeps_all = |policy: Policy| {
         let retentions = policy
             .rules
