@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::tools::packages;
 use e2e::{World, command};
+use serde_json::Value;
 
 use super::quickstart;
 
@@ -52,13 +53,37 @@ pub(crate) fn monitoring_that_is_installed_later_is_used(world: &mut World) -> R
         "the ServiceMonitor is {monitor}"
     );
     let rule = cache.json(node, "prometheusrule", "images")?;
-    let groups = serde_json::to_string(&rule["spec"]).context("failed to write the rules")?;
+    alerts_fire_when_they_should(&rule["spec"], &cache.namespace)
+}
+
+/// As Prometheus' own tool sees it, which is told what happens and what must fire then.
+fn alerts_fire_when_they_should(rules: &Value, namespace: &str) -> Result<()> {
+    let happens = include_str!("alerts.yaml").replace("NAMESPACE", namespace);
+    let alerts = rules["groups"][0]["rules"]
+        .as_array()
+        .context("there are no rules")?;
+    for alert in alerts {
+        let name = alert["alert"].as_str().context("an alert has no name")?;
+        ensure!(
+            happens.contains(&format!("alertname=\"{name}\"")),
+            "nothing makes {name} fire"
+        );
+    }
     let directory = tempfile::tempdir().context("failed to make a directory")?;
-    let file = directory.path().join("rules.yaml");
-    std::fs::write(&file, groups).context("failed to write the rules")?;
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text)
+            .with_context(|| format!("failed to write {name}"))
+    };
+    write("rules.yaml", &rules.to_string())?;
+    write("alerts.yaml", &happens)?;
     packages::unpack(packages::PROMETHEUS, directory.path())?;
-    let mut promtool = Command::new(directory.path().join("usr/bin/promtool"));
-    let said = command::output(promtool.args(["check", "rules"]).arg(&file))?;
-    ensure!(said.contains("SUCCESS"), "promtool says: {said}");
+    for arguments in [
+        ["check", "rules", "rules.yaml"],
+        ["test", "rules", "alerts.yaml"],
+    ] {
+        let mut promtool = Command::new(directory.path().join("usr/bin/promtool"));
+        let said = command::output(promtool.current_dir(&directory).args(arguments))?;
+        ensure!(said.contains("SUCCESS"), "promtool says: {said}");
+    }
     Ok(())
 }
