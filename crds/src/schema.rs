@@ -116,4 +116,41 @@ mod tests {
             );
         }
     }
+
+    /// Messages of all rules in a definition.
+    fn sentences(value: &serde_json::Value, found: &mut Vec<String>) {
+        if let Some(rules) = value["x-kubernetes-validations"].as_array() {
+            let messages = rules.iter().filter_map(|rule| rule["message"].as_str());
+            found.extend(messages.map(str::to_owned));
+        }
+        match value {
+            serde_json::Value::Array(list) => list.iter().for_each(|one| sentences(one, found)),
+            serde_json::Value::Object(map) => map.values().for_each(|one| sentences(one, found)),
+            _ => {}
+        }
+    }
+
+    /// Tests with a real API server show that it is refused.
+    #[test]
+    fn each_rule_has_an_example_that_breaks_it() {
+        let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let mut refused = Vec::new();
+        for kind in ["rejected", "changed"] {
+            for entry in std::fs::read_dir(examples.join(kind)).unwrap() {
+                let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+                let first = text.lines().next().unwrap_or_default();
+                refused.push(first.strip_prefix("# refused: ").unwrap().to_owned());
+            }
+        }
+        let mut rules = Vec::new();
+        for (_, definition) in definitions() {
+            sentences(&serde_json::to_value(&definition).unwrap(), &mut rules);
+        }
+        assert!(rules.len() > 60, "{rules:?}");
+        rules.retain(|rule| {
+            let breaks = |sentence: &String| rule.contains(sentence) || sentence.contains(rule);
+            !refused.iter().any(breaks)
+        });
+        assert!(rules.is_empty(), "no example breaks: {rules:#?}");
+    }
 }

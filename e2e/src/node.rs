@@ -129,6 +129,14 @@ impl Node {
         command::output_with_input(&mut kubectl, manifest.as_bytes())
     }
 
+    /// Has the API server say what it would make of the same, without keeping anything.
+    pub fn try_out(&self, manifest: &str) -> Result<String> {
+        let mut kubectl = self.kubectl_command()?;
+        kubectl.args(["apply", "--server-side", "--force-conflicts"]);
+        kubectl.args(["--dry-run=server", "-f", "-"]);
+        command::output_with_input(&mut kubectl, manifest.as_bytes())
+    }
+
     /// Runs ctr in the namespace of Kubernetes and returns what it prints.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
         let mut ctr = Command::new(self.tools.path("ctr")?);

@@ -19,10 +19,7 @@ pub(crate) fn rejected_examples_are_refused_with_their_sentence(world: &mut Worl
     for path in examples("rejected")? {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("failed to read {}", path.display()))?;
-        let sentence = text
-            .lines()
-            .next()
-            .and_then(|line| line.strip_prefix("# refused: "))
+        let sentence = sentence(&text)
             .with_context(|| format!("{} does not say why it is refused", path.display()))?;
         match apply(world, &path) {
             Ok(_) => bail!("{} was taken", path.display()),
@@ -37,6 +34,44 @@ pub(crate) fn rejected_examples_are_refused_with_their_sentence(world: &mut Worl
         }
     }
     Ok(())
+}
+
+pub(crate) fn changes_that_can_not_be_made_are_refused_with_their_sentence(
+    world: &mut World,
+) -> Result<()> {
+    larder::install(world)?;
+    for path in examples("changed")? {
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        let (before, after) = text
+            .split_once("---\n")
+            .with_context(|| format!("{} has no second object", path.display()))?;
+        // Nothing comes to life: the objects are suspended.
+        world.node.apply(before)?;
+        let refused = world.node.try_out(after);
+        world
+            .node
+            .kubectl(&["delete", "registrycache", "changed", "--namespace=default"])?;
+        let error = match refused {
+            Ok(_) => bail!("{} was taken", path.display()),
+            Err(error) => format!("{error:#}"),
+        };
+        let sentence = sentence(&text)
+            .with_context(|| format!("{} does not say why it is refused", path.display()))?;
+        ensure!(
+            error.contains(sentence),
+            "{}: expected {sentence:?} in: {error}",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Why an example is refused: its first line.
+fn sentence(text: &str) -> Option<&str> {
+    text.lines()
+        .next()
+        .and_then(|line| line.strip_prefix("# refused: "))
 }
 
 fn apply(world: &World, path: &std::path::Path) -> Result<String> {
