@@ -92,15 +92,16 @@ impl Upstream {
                 Ok(response)
             }
             Ok(Err(error)) if inward::is_refusal(&error) => Err(Failed::Inward),
-            Ok(Err(error)) => {
+            Ok(Err(error)) if !error.is_timeout() => {
                 count("error");
                 span.record("error.type", "error");
                 Err(Failed::Broken {
-                    repeatable: !error.is_connect() && !error.is_timeout() && error.is_request(),
+                    repeatable: !error.is_connect() && error.is_request(),
                     reason: reason(error),
                 })
             }
-            Err(_) => {
+            // The client itself has a bound for connections only.
+            Ok(Err(_)) | Err(_) => {
                 count("timeout");
                 span.record("error.type", "timeout");
                 Err(Failed::Silent)

@@ -45,3 +45,4 @@ mod tags;
 mod tls;
 mod tracing;
 mod upstreams;
+mod waits;

@@ -1,0 +1,218 @@
+//! Upstreams that keep the cache waiting, or send it away: clients are told in time, or get it from another endpoint.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cache_server::oci::Digest;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::support::{Builder, FakeUpstream, Fault, HOST, Reply, TestServer, content};
+
+/// How long the caches of these tests wait for an upstream.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// No test waits so long unless the cache has no bound, or one that is not the one that was set.
+const BOUND: Duration = Duration::from_secs(4);
+
+fn blob(digest: &Digest) -> String {
+    format!("/v2/a/blobs/{digest}")
+}
+
+/// The answer, which has to come in time.
+async fn get(server: &TestServer, path: &str) -> Reply {
+    tokio::time::timeout(BOUND, server.get(path)).await.unwrap()
+}
+
+/// Code and message of an error in the form that registries have for them.
+fn said(reply: &Reply) -> (String, String) {
+    let body: serde_json::Value = serde_json::from_slice(reply.content()).unwrap();
+    let error = &body["errors"][0];
+    let text = |name: &str| error[name].as_str().unwrap().to_owned();
+    (text("code"), text("message"))
+}
+
+fn patient(builder: Builder) -> Builder {
+    builder.tune(|options| options.timeouts.header = PATIENCE)
+}
+
+/// An address where connections are neither taken nor refused: its queue is full, and the kernel drops what more comes.
+struct Deaf {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _waiting: TcpStream,
+}
+
+impl Deaf {
+    async fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // Room for one that nobody accepts.
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self {
+            address,
+            _waiting: TcpStream::connect(address).await.unwrap(),
+            _listener: listener,
+        }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_never_answers_is_waited_for_once_and_clients_are_told_in_time() {
+    let upstream = FakeUpstream::start().await;
+    let image = upstream.image("a", "v1", &[content(5000, 1)]);
+    let layer = blob(&image.layers[0]);
+    for path in [
+        "/v2/a/manifests/v1".to_owned(),
+        format!("/v2/a/manifests/{}", image.digest),
+        layer.clone(),
+    ] {
+        let server = patient(TestServer::builder().upstream(HOST, &upstream));
+        let server = server.start().await;
+        upstream.forget();
+        upstream.fault("GET ", Fault::Hang, 1);
+        let reply = get(&server, &path).await;
+        assert_eq!(reply.status, 503, "{path}");
+        assert_eq!(reply.header("retry-after"), "5", "{path}");
+        let (code, message) = said(&reply);
+        assert_eq!(code, "UNAVAILABLE", "{path}");
+        assert!(message.contains("did not answer in time"), "{message}");
+        // A second wait would only be another one.
+        assert_eq!(upstream.count("GET "), 1, "{path}");
+        assert_eq!(server.temporary_files(), 0);
+        // And nobody waits for what has failed.
+        assert_eq!(get(&server, &path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_takes_no_connection_is_waited_for_once_and_clients_are_told_in_time() {
+    let deaf = Deaf::start().await;
+    let good = FakeUpstream::start().await;
+    let image = good.image("a", "v1", &[content(5000, 1)]);
+    let paths = ["/v2/a/manifests/v1".to_owned(), blob(&image.layers[0])];
+    let start = async |endpoints: &[String]| {
+        let builder = TestServer::builder().endpoints(HOST, endpoints);
+        let builder = builder.tune(|options| {
+            options.timeouts.connect = PATIENCE;
+            // Which is not what ends the wait.
+            options.timeouts.header = Duration::from_hours(1);
+        });
+        builder.start().await
+    };
+    let waits = format!("larder_upstream_requests_total{{code=\"timeout\",upstream=\"{HOST}\"}}");
+    for path in &paths {
+        let server = start(&[deaf.endpoint()]).await;
+        let reply = get(&server, path).await;
+        assert_eq!(reply.status, 503, "{path}");
+        assert_eq!(reply.header("retry-after"), "5", "{path}");
+        let (code, message) = said(&reply);
+        assert_eq!(code, "UNAVAILABLE", "{path}");
+        assert!(message.contains("did not answer in time"), "{message}");
+        assert_eq!(server.metric(&waits).await, 1, "{path}");
+
+        let server = start(&[deaf.endpoint(), good.endpoint()]).await;
+        assert_eq!(get(&server, path).await.status, 200, "{path}");
+        assert_eq!(server.metric(&waits).await, 1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_blob_of_a_busy_upstream_waits_for_the_pause_that_it_asked_for() {
+    let upstream = FakeUpstream::start().await;
+    let [first, second] = [1, 2].map(|seed| blob(&upstream.blob("a", content(5000, seed))));
+    let server = TestServer::of(&upstream).await;
+    upstream.fault("", Fault::StatusWith(429, "retry-after", "120"), 1);
+    // The second one is not even asked for.
+    for (path, left) in [(&first, "120"), (&second, "90")] {
+        let reply = server.get(path).await;
+        let told = (reply.status.as_u16(), reply.header("retry-after"));
+        assert_eq!(told, (503, left));
+        let (code, message) = said(&reply);
+        assert_eq!(code, "UNAVAILABLE");
+        assert!(message.contains("it asked for a pause"), "{message}");
+        assert_eq!(upstream.count(""), 1);
+        server.advance(Duration::from_secs(30));
+    }
+    server.advance(Duration::from_mins(1));
+    for path in [first, second] {
+        assert_eq!(server.get(&path).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_blob_comes_at_the_second_try_and_after_two_failures_for_the_next_client() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(5000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    for (failures, expected, requests) in [(1, &[200][..], 2), (2, &[503, 200][..], 3)] {
+        let server = TestServer::of(&upstream).await;
+        upstream.forget();
+        upstream.fault("GET ", Fault::Status(503), failures);
+        for status in expected {
+            let reply = server.get(&blob(&layer)).await;
+            assert_eq!(reply.status, *status, "{failures}");
+            if *status == 200 {
+                assert!(reply.content() == bytes);
+            } else {
+                assert_eq!(reply.header("retry-after"), "5");
+                assert_eq!(said(&reply).0, "UNAVAILABLE");
+            }
+        }
+        server.settled().await;
+        assert!(server.has_blob(&layer));
+        assert_eq!(upstream.count("GET "), requests, "{failures}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_blob_that_one_endpoint_does_not_give_comes_from_the_next() {
+    let bytes = content(100_000, 1);
+    for fault in [
+        Fault::StatusWith(429, "retry-after", "120"),
+        Fault::Status(503),
+        Fault::Hang,
+    ] {
+        let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+        bad.blob("a", bytes.clone());
+        let layer = good.blob("a", bytes.clone());
+        bad.fault("", fault, 99);
+        let endpoints = [bad.endpoint(), good.endpoint()];
+        let server = patient(TestServer::builder().endpoints(HOST, &endpoints));
+        let server = server.start().await;
+        let reply = get(&server, &blob(&layer)).await;
+        assert!(reply.content() == bytes);
+        assert_eq!(reply.cache_status(), "larder; fwd=miss; stored");
+        server.settled().await;
+        assert!(server.has_blob(&layer));
+        assert_eq!((bad.count(""), good.count("")), (1, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_a_body_that_one_endpoint_broke_off_comes_from_the_next() {
+    let bytes = content(100_000, 1);
+    for fault in [
+        Fault::StatusWith(429, "retry-after", "120"),
+        Fault::Status(503),
+        Fault::Hang,
+    ] {
+        let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
+        bad.blob("a", bytes.clone());
+        let layer = good.blob("a", bytes.clone());
+        bad.fault("", Fault::Truncate(30_000), 1);
+        bad.fault("", fault, 99);
+        let endpoints = [bad.endpoint(), good.endpoint()];
+        let server = patient(TestServer::builder().endpoints(HOST, &endpoints));
+        let server = server.start().await;
+        let reply = get(&server, &blob(&layer)).await;
+        assert!(reply.content() == bytes);
+        server.settled().await;
+        assert!(server.has_blob(&layer));
+        // No byte came twice.
+        assert_eq!((bad.body_bytes(), good.body_bytes()), (30_000, 70_000));
+    }
+}
