@@ -17,6 +17,7 @@ mod capacity;
 mod clock;
 mod crashes;
 mod credentials;
+mod cuts;
 mod disks;
 mod door;
 mod edits;

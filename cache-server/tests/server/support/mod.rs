@@ -10,6 +10,7 @@ mod program;
 mod protection;
 mod proxy;
 mod raw;
+pub mod raw_upstream;
 mod test_server;
 mod tls;
 
