@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::support::{FakeUpstream, Fault, HOST, TestServer, content, eventually};
 
 const USER: &str = "robot";
@@ -283,4 +286,115 @@ async fn credentials_for_everybody_must_be_meant() {
     let (status, reason) = server.admin("/readyz").await;
     assert_eq!(status, 503);
     assert!(reason.contains("allowAnonymousPrivate: true"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_is_used_without_a_restart_and_the_old_one_no_more() {
+    for exchanged in [false, true] {
+        let upstream = FakeUpstream::start().await;
+        let image = upstream.image("team/a", "v1", &[content(100, 1)]);
+        if exchanged {
+            upstream.require_token(None);
+        }
+        let take = |password: &str| {
+            let known = Some((USER.to_owned(), password.to_owned()));
+            upstream.protect(|protection| {
+                protection.private = vec!["team/a".into()];
+                if exchanged {
+                    protection.user = known;
+                } else {
+                    protection.basic = known;
+                }
+            });
+        };
+        take("right-9");
+        let files = tempfile::tempdir().unwrap();
+        let credentials = format!("  credentials: [{{{}}}]\n", basic(files.path()));
+        let tail = "freshness: {refreshAfter: 0s}\n";
+        let server = server(&policy(&upstream, &format!("{credentials}{tail}"))).await;
+        let path = "/v2/team/a/manifests/v1";
+        assert_eq!(server.get(path).await.status, 503);
+        // Twice: a secret that was wrong, and one that was right until the registry changed it.
+        for password in ["right-9", "right-10"] {
+            take(password);
+            write(files.path(), "password", password);
+            let right = format!("Basic {}", STANDARD.encode(format!("{USER}:{password}")));
+            // All passwords that were shown since the log was forgotten.
+            let shown = || {
+                let headers = upstream.headers("").into_iter();
+                let shown = headers.filter_map(|headers| headers.get("authorization").cloned());
+                let shown = shown.map(|value| value.to_str().unwrap().to_owned());
+                shown
+                    .filter(|value| value.starts_with("Basic "))
+                    .collect::<Vec<_>>()
+            };
+            eventually("the new password is used", || async {
+                let reply = server.get(path).await;
+                let is_checked = !reply.cache_status().contains("stale");
+                reply.status == 200 && is_checked && shown().contains(&right)
+            })
+            .await;
+            upstream.forget();
+            let blob = format!("/v2/team/a/blobs/{}", image.config);
+            for path in [path, &blob] {
+                assert_eq!(server.get(path).await.status, 200, "{exchanged}");
+            }
+            assert!(shown().iter().all(|shown| *shown == right), "{exchanged}");
+        }
+    }
+}
+
+/// Changes a file as kubelet does in the mount of a Secret: as a whole, by another directory in the place of the last.
+fn swap(directory: &Path, number: u32, text: &str) {
+    let version = format!("..{number}");
+    std::fs::create_dir(directory.join(&version)).unwrap();
+    write(&directory.join(&version), "config.json", text);
+    let next = directory.join("..data_tmp");
+    std::os::unix::fs::symlink(&version, &next).unwrap();
+    std::fs::rename(next, directory.join("..data")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_configuration_that_changes_is_used_without_a_restart() {
+    let upstream = FakeUpstream::start().await;
+    let images = ["v1", "v2"].map(|tag| upstream.image("team/a", tag, &[]));
+    let config = |password: &str| {
+        let auth = STANDARD.encode(format!("{USER}:{password}"));
+        format!(r#"{{"auths": {{"{HOST}": {{"auth": "{auth}"}}}}}}"#)
+    };
+    upstream.protect(|protection| protection.basic = Some((USER.into(), "first-1".into())));
+    let files = tempfile::tempdir().unwrap();
+    swap(files.path(), 1, &config("first-1"));
+    let file = files.path().join("config.json");
+    std::os::unix::fs::symlink("..data/config.json", &file).unwrap();
+    let credentials = format!(
+        "  credentials: [{{dockerConfigFile: {}}}]\n",
+        file.display()
+    );
+    let server = server(&policy(&upstream, &credentials)).await;
+    let path = |image: &crate::support::Image| format!("/v2/team/a/manifests/{}", image.digest);
+    let reply = server.get(&path(&images[0])).await;
+    assert_eq!(reply.content(), &images[0].manifest[..]);
+
+    // What can't be read takes nothing away.
+    swap(files.path(), 2, "{\"auths\": {");
+    eventually("the mistake is seen", || async {
+        server.admin("/readyz").await.0 == 200
+            && server.metric("larder_policy_last_reload_successful").await == 0
+    })
+    .await;
+    upstream.image("team/a", "v3", &[]);
+    assert_eq!(server.get("/v2/team/a/manifests/v3").await.status, 200);
+
+    upstream.protect(|protection| protection.basic = Some((USER.into(), "second-2".into())));
+    assert_eq!(server.get(&path(&images[1])).await.status, 503);
+    swap(files.path(), 3, &config("second-2"));
+    eventually("the new password is used", || async {
+        server.get(&path(&images[1])).await.status == 200
+    })
+    .await;
+    assert_eq!(
+        server.metric("larder_policy_last_reload_successful").await,
+        1
+    );
 }
