@@ -38,6 +38,7 @@ mod pull;
 mod ranges;
 mod reach;
 mod referrers;
+mod room;
 mod routing;
 mod secrets;
 mod sendfile;
