@@ -9,12 +9,13 @@ use cache_server::http::tally::Tally;
 use http_body_util::BodyExt;
 
 use crate::support::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, SETTINGS,
-    get, header,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, get, header,
 };
-use crate::support::{FakeUpstream, HOST, TestServer, content, eventually};
+use crate::support::{FakeUpstream, Fault, Gate, HOST, TestServer, content, eventually};
 
 /// RFC 9113, 7.
+const PROTOCOL_ERROR: u32 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;
 const CANCEL: [u8; 4] = 8u32.to_be_bytes();
 
@@ -55,6 +56,67 @@ async fn a_client_that_takes_back_all_it_asks_is_sent_away() {
         upstream.count("GET "),
         upstream.count(&format!("{blob}")).min(1)
     );
+}
+
+/// CVE-2025-8671: not the client takes its requests back, it has the server do so, who still works on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_makes_the_server_take_back_what_it_asks_is_sent_away() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(100_000, 1);
+    let blob = upstream.blob("a", bytes.clone());
+    let path = format!("/v2/a/blobs/{blob}");
+    let payload = |kind, stream: u32| match kind {
+        // More room than a window may have.
+        WINDOW_UPDATE => i32::MAX.to_be_bytes().to_vec(),
+        // A stream that waits for itself.
+        PRIORITY => [&stream.to_be_bytes()[..], &[0]].concat(),
+        // Content behind the end of a request.
+        _ => b"body".to_vec(),
+    };
+    for (kind, most, reason) in [
+        (WINDOW_UPDATE, 128, ENHANCE_YOUR_CALM),
+        (PRIORITY, 128, ENHANCE_YOUR_CALM),
+        // Nothing is taken back: it ends at once.
+        (DATA, 0, PROTOCOL_ERROR),
+    ] {
+        let gate = Gate::closed();
+        upstream.forget();
+        upstream.fault("GET ", Fault::Late(gate.clone()), 1);
+        let server = TestServer::secure(&upstream).await;
+        let mut frames = Frames::connect(&server).await;
+        let mut resets = 0;
+        let said = loop {
+            let stream = 2 * resets + 1;
+            // One after the other, so that nothing unread is in the way of the last word.
+            frames
+                .send(HEADERS, END_HEADERS | END_STREAM, stream, &get(&path))
+                .await;
+            frames.send(kind, 0, stream, &payload(kind, stream)).await;
+            let ended = loop {
+                match frames.next().await {
+                    Some(frame) if frame.kind == RST_STREAM => break None,
+                    Some(frame) if frame.kind == GOAWAY => break Some(frame.payload),
+                    Some(_) => {}
+                    None => break Some(Vec::new()),
+                }
+            };
+            if let Some(last_words) = ended {
+                break last_words;
+            }
+            resets += 1;
+            assert!(resets < 1000, "{kind}");
+        };
+        assert_eq!(said[4..8], reason.to_be_bytes(), "{kind}");
+        assert!(resets <= most, "{kind}: {resets}");
+        eventually("the connection ends", || async {
+            server.metric("larder_connections").await == 0
+        })
+        .await;
+        gate.open(1);
+        assert!(server.get(&path).await.content() == bytes);
+        // One fill for all of them.
+        assert_eq!(upstream.count("GET "), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,9 +12,11 @@ use super::TestServer;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
@@ -41,6 +43,8 @@ impl Frames {
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let socket = TcpStream::connect(server.data_address()).await.unwrap();
+        // Small frames would wait for the answer to those before them otherwise.
+        socket.set_nodelay(true).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(name, socket).await.unwrap();
