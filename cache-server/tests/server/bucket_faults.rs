@@ -196,6 +196,53 @@ async fn a_body_that_breaks_off_for_good_comes_to_its_end_from_the_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_deleted_while_it_is_read_comes_to_its_end_from_the_upstream() {
+    for size in [100_000, 6 << 20] {
+        let (upstream, bucket, image) = both(size).await;
+        let hex = image.layers[0].hex();
+        let object = format!("GET /images/p/blobs/sha256/{}/{hex}", &hex[..2]);
+        bucket.fault(&object, BucketFault::Vanish(50_000), 1);
+        let server = replica(&upstream, &bucket).start().await;
+        let before = upstream.body_bytes();
+        let reply = server.get(&layer(&image)).await;
+        assert_eq!(digest(reply.content()), image.layers[0]);
+        // The rest was asked for where it was, and is not there any more.
+        assert_eq!(bucket.count(&object), 2);
+        // Not all of it came again.
+        assert!(upstream.body_bytes() - before < size as u64);
+        server.settled().await;
+        assert!(server.has_blob(&image.layers[0]));
+        // The bucket gets it back from who holds it.
+        let directory = server.stop().await;
+        let again = replica(&upstream, &bucket).directory(&directory);
+        let again = again.start().await;
+        shared(&again).await;
+        let there = bucket.content(&image.layers[0]).unwrap();
+        assert_eq!(digest(&there), image.layers[0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_deleted_while_it_is_read_breaks_without_an_upstream_and_is_not_stored() {
+    for size in [100_000, 6 << 20] {
+        let (upstream, bucket, image) = both(size).await;
+        let hex = image.layers[0].hex();
+        let object = format!("GET /images/p/blobs/sha256/{}/{hex}", &hex[..2]);
+        bucket.fault(&object, BucketFault::Vanish(50_000), 1);
+        upstream.stop().await;
+        let server = replica(&upstream, &bucket).start().await;
+        let reply = server.get(&layer(&image)).await;
+        assert!(!reply.is_complete(), "{size}");
+        server.settled().await;
+        assert!(!server.has_blob(&image.layers[0]));
+        assert_eq!(server.temporary_files(), 0);
+        // And it is not there for anybody: nobody is told that it is.
+        assert_eq!(server.get(&layer(&image)).await.status, 503);
+        assert_eq!(server.head(&layer(&image)).await.status, 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_in_parts_that_fails_is_taken_back_and_made_good() {
     let (upstream, bucket) = (FakeUpstream::start().await, FakeBucket::start().await);
     let image = upstream.image("a", "v1", &[content(20 << 20, 1)]);

@@ -35,6 +35,8 @@ pub enum BucketFault {
     Hang,
     /// The connection ends after so many bytes of the body.
     Truncate(usize),
+    /// The same, and the object is deleted meanwhile.
+    Vanish(usize),
 }
 
 #[derive(Default)]
@@ -250,7 +252,13 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Body> {
             plain(204, "")
         }
         (method, None) => {
-            let content = state.objects.lock().unwrap().get(&key).cloned();
+            let content = {
+                let mut objects = state.objects.lock().unwrap();
+                match fault {
+                    Some(BucketFault::Vanish(_)) => objects.remove(&key),
+                    _ => objects.get(&key).cloned(),
+                }
+            };
             match content {
                 Some(content) => object(&content, &range, fault.as_ref(), method == Method::HEAD),
                 None => plain(404, "<Error><Code>NoSuchKey</Code></Error>"),
@@ -287,7 +295,7 @@ fn object(content: &Bytes, range: &str, fault: Option<&BucketFault>, head: bool)
     }
     let body = content.slice(part);
     let body = match fault {
-        Some(BucketFault::Truncate(count)) => {
+        Some(BucketFault::Truncate(count) | BucketFault::Vanish(count)) => {
             // In pieces with a pause for each, so that what comes before the end is sent.
             let front = body.slice(..(*count).min(body.len()));
             let pieces: Vec<Bytes> = front.chunks(8192).map(Bytes::copy_from_slice).collect();
