@@ -33,6 +33,8 @@ pub(super) struct Room {
     /// Bytes that the policy in force allows; unknown before the first round.
     max: AtomicU64,
     high: AtomicU64,
+    /// Whether something must stay free on the disk: then whatever comes is a reason to look.
+    spares_disk: AtomicBool,
     stopped: AtomicBool,
     /// When content was last refused for want of room, in milliseconds since 1970.
     refused: AtomicI64,
@@ -54,6 +56,7 @@ impl Default for Room {
             reserved: AtomicU64::new(0),
             max: AtomicU64::new(u64::MAX),
             high: AtomicU64::new(u64::MAX),
+            spares_disk: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             refused: AtomicI64::new(0),
             last: Mutex::default(),
@@ -79,7 +82,8 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let room = &self.cache.0.room;
         room.reserved.fetch_sub(self.bytes, Ordering::SeqCst);
-        if self.cache.0.store.used() > room.high.load(Ordering::SeqCst) {
+        let is_crowded = self.cache.0.store.used() > room.high.load(Ordering::SeqCst);
+        if is_crowded || room.spares_disk.load(Ordering::SeqCst) {
             room.wake.notify_one();
         }
     }

@@ -128,6 +128,26 @@ async fn what_must_be_free_on_the_disk_is_made_free_by_what_was_not_used_for_lon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_makes_room_for_itself_where_so_much_must_be_free() {
+    let upstream = FakeUpstream::start().await;
+    // Nothing but what comes makes it look: the timer is slow.
+    let (server, _disk) = small(&upstream, 64, DAY).await;
+    // Room for two of them.
+    let wanted = free(&server.store()) - 10 * MIB as u64;
+    edit(&server, |text| {
+        format!("{text}\ncapacity: {{minFree: '{wanted}'}}\n")
+    })
+    .await;
+    let layers = stream(&server, &upstream, 5).await;
+    eventually("so much is free", || async {
+        free(&server.store()) >= wanted
+    })
+    .await;
+    assert_eq!(there(&server, &layers), [false, false, false, true, true]);
+    assert_eq!(evicted(&server, "disk").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_finds_the_disk_full_makes_room_and_goes_on() {
     let upstream = FakeUpstream::start().await;
     // Nothing but the write makes it look: the timer is slow.

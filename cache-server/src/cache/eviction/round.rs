@@ -75,6 +75,8 @@ impl Cache {
         };
         self.0.room.max.store(limits.max, Ordering::SeqCst);
         self.0.room.high.store(limits.high, Ordering::SeqCst);
+        let spares_disk = rules.minimum_free() > 0;
+        self.0.room.spares_disk.store(spares_disk, Ordering::SeqCst);
         self.show(&limits);
         // Before the scan is over, only what came since is known.
         if !store.is_scanned() {
