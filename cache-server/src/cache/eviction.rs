@@ -33,8 +33,10 @@ pub(super) struct Room {
     /// Bytes that the policy in force allows; unknown before the first round.
     max: AtomicU64,
     high: AtomicU64,
-    /// Whether something must stay free on the disk: then whatever comes is a reason to look.
-    spares_disk: AtomicBool,
+    /// Bytes that came since the last round.
+    came: AtomicU64,
+    /// So many that come are a reason to look whether the disk has what must stay free.
+    look_after: AtomicU64,
     stopped: AtomicBool,
     /// When content was last refused for want of room, in milliseconds since 1970.
     refused: AtomicI64,
@@ -56,7 +58,8 @@ impl Default for Room {
             reserved: AtomicU64::new(0),
             max: AtomicU64::new(u64::MAX),
             high: AtomicU64::new(u64::MAX),
-            spares_disk: AtomicBool::new(false),
+            came: AtomicU64::new(0),
+            look_after: AtomicU64::new(u64::MAX),
             stopped: AtomicBool::new(false),
             refused: AtomicI64::new(0),
             last: Mutex::default(),
@@ -82,8 +85,9 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let room = &self.cache.0.room;
         room.reserved.fetch_sub(self.bytes, Ordering::SeqCst);
+        let came = room.came.fetch_add(self.bytes, Ordering::SeqCst) + self.bytes;
         let is_crowded = self.cache.0.store.used() > room.high.load(Ordering::SeqCst);
-        if is_crowded || room.spares_disk.load(Ordering::SeqCst) {
+        if is_crowded || came >= room.look_after.load(Ordering::SeqCst) {
             room.wake.notify_one();
         }
     }

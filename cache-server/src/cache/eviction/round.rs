@@ -17,6 +17,9 @@ use crate::storage::{self, Entry, Key, Kind, Store};
 /// Time after which rules that name a time are looked at again.
 const SURVEY_EVERY: Duration = Duration::from_mins(10);
 
+/// This share of what must stay free on the disk may be used before a round looks: it looks at all content, which is too much for each blob.
+const SHARE: u64 = 16;
+
 /// What a round is run for, besides what the policy says.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wanted {
@@ -75,8 +78,12 @@ impl Cache {
         };
         self.0.room.max.store(limits.max, Ordering::SeqCst);
         self.0.room.high.store(limits.high, Ordering::SeqCst);
-        let spares_disk = rules.minimum_free() > 0;
-        self.0.room.spares_disk.store(spares_disk, Ordering::SeqCst);
+        let look_after = match rules.minimum_free() {
+            0 => u64::MAX,
+            least => least / SHARE,
+        };
+        self.0.room.look_after.store(look_after, Ordering::SeqCst);
+        self.0.room.came.store(0, Ordering::SeqCst);
         self.show(&limits);
         // Before the scan is over, only what came since is known.
         if !store.is_scanned() {
