@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use crate::content::{Content, MANIFEST_TYPE, Thing};
 
 /// Written at once.
 const PIECE: usize = 64 * 1024;
+/// What of a rate that was not used is given later.
+const LATE: Duration = Duration::from_millis(10);
 
 /// A running upstream. It ends with the process.
 #[derive(Debug, Clone)]
@@ -25,10 +27,37 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 struct Shared {
     content: Content,
-    latency_ms: AtomicU64,
-    /// Bytes of a body in a second, for each connection; 0 is no bound.
-    rate: AtomicU64,
-    gets: Mutex<HashMap<String, usize>>,
+    manner: Mutex<Manner>,
+    /// When the next byte may leave, where all connections share a rate.
+    free: Mutex<Instant>,
+    sent: Mutex<HashMap<String, Sent>>,
+}
+
+/// How it answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    /// Before each answer.
+    pub(crate) latency: Duration,
+    pub(crate) rate: Rate,
+    /// Whether it gives parts of blobs to who asks for them.
+    pub(crate) ranges: bool,
+}
+
+/// Bytes of blobs in a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rate {
+    Unbounded,
+    /// On each connection.
+    Each(u64),
+    /// On all connections together.
+    Shared(u64),
+}
+
+/// What was asked for of a blob.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sent {
+    pub(crate) gets: usize,
+    pub(crate) bytes: u64,
 }
 
 impl Upstream {
@@ -37,9 +66,13 @@ impl Upstream {
         let address = listener.local_addr().context("failed to listen")?;
         let shared = Arc::new(Shared {
             content,
-            latency_ms: AtomicU64::new(0),
-            rate: AtomicU64::new(0),
-            gets: Mutex::default(),
+            manner: Mutex::new(Manner {
+                latency: Duration::ZERO,
+                rate: Rate::Unbounded,
+                ranges: false,
+            }),
+            free: Mutex::new(Instant::now()),
+            sent: Mutex::default(),
         });
         let upstream = Self {
             address,
@@ -56,23 +89,20 @@ impl Upstream {
     }
 
     /// How it behaves from now on.
-    pub(crate) fn be(&self, latency: Duration, rate: u64) {
-        let latency = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-        self.shared.latency_ms.store(latency, Ordering::SeqCst);
-        self.shared.rate.store(rate, Ordering::SeqCst);
+    pub(crate) fn be(&self, manner: Manner) {
+        *lock(&self.shared.manner) = manner;
     }
 
-    /// How often a blob was asked for.
-    pub(crate) fn gets(&self, digest: &str) -> usize {
-        self.shared.count().get(digest).copied().unwrap_or(0)
+    /// What was sent of a blob.
+    pub(crate) fn sent(&self, digest: &str) -> Sent {
+        lock(&self.shared.sent)
+            .get(digest)
+            .copied()
+            .unwrap_or_default()
     }
 }
 
 impl Shared {
-    fn count(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
-        self.gets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let mut unread = Vec::new();
@@ -90,15 +120,14 @@ impl Shared {
             };
             let head = String::from_utf8_lossy(&unread[..end]).into_owned();
             unread.drain(..end);
-            thread::sleep(Duration::from_millis(
-                self.latency_ms.load(Ordering::SeqCst),
-            ));
-            self.answer(&mut stream, &head)?;
+            let manner = *lock(&self.manner);
+            thread::sleep(manner.latency);
+            self.answer(&mut stream, &head, manner)?;
         }
     }
 
-    fn answer(&self, stream: &mut TcpStream, head: &str) -> std::io::Result<()> {
-        let mut words = head.split(' ');
+    fn answer(&self, stream: &mut TcpStream, request: &str, manner: Manner) -> std::io::Result<()> {
+        let mut words = request.split(' ');
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let path = path.split('?').next().unwrap_or("");
         if path == "/v2/" {
@@ -112,8 +141,26 @@ impl Shared {
             Thing::Blob { size, .. } => ("application/octet-stream", reference, *size),
             Thing::Manifest { digest, text } => (MANIFEST_TYPE, digest.as_str(), text.len()),
         };
+        let part = range(request).filter(|_| manner.ranges);
+        let part = match &thing {
+            Thing::Blob { .. } => part.filter(|part| part.start < size),
+            Thing::Manifest { .. } => None,
+        };
+        let (status, part, place) = match part {
+            Some(part) => {
+                let part = part.start..part.end.min(size);
+                let place = format!(
+                    "Content-Range: bytes {}-{}/{size}\r\n",
+                    part.start,
+                    part.end - 1
+                );
+                ("206 Partial Content", part, place)
+            }
+            None => ("200 OK", 0..size, String::new()),
+        };
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {size}\r\n\r\n"
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\n{place}\r\n",
+            part.len()
         );
         stream.write_all(head.as_bytes())?;
         if method == "HEAD" {
@@ -122,27 +169,61 @@ impl Shared {
         match &thing {
             Thing::Manifest { text, .. } => stream.write_all(text),
             Thing::Blob { seed, size } => {
-                *self.count().entry(digest.to_owned()).or_default() += 1;
+                let mut sent = lock(&self.sent);
+                let sent_of_it = sent.entry(digest.to_owned()).or_default();
+                sent_of_it.gets += 1;
+                sent_of_it.bytes += part.len() as u64;
+                drop(sent);
                 let (first, rest) = self.content.parts(*seed, *size);
-                stream.write_all(&first)?;
-                self.write_slowly(stream, rest)
+                let own = part.start.min(first.len())..part.end.min(first.len());
+                stream.write_all(&first[own])?;
+                let shared = part.start.max(first.len())..part.end.max(first.len());
+                self.write_slowly(
+                    stream,
+                    &rest[shared.start - first.len()..shared.end - first.len()],
+                    manner.rate,
+                )
             }
         }
     }
 
-    fn write_slowly(&self, stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
-        let rate = self.rate.load(Ordering::SeqCst);
-        if rate == 0 {
-            return stream.write_all(bytes);
-        }
-        let begun = Instant::now();
-        let mut written = 0u64;
+    fn write_slowly(
+        &self,
+        stream: &mut TcpStream,
+        bytes: &[u8],
+        rate: Rate,
+    ) -> std::io::Result<()> {
+        let own = Mutex::new(Instant::now());
+        let (free, rate) = match rate {
+            Rate::Unbounded => return stream.write_all(bytes),
+            Rate::Each(rate) => (&own, rate),
+            Rate::Shared(rate) => (&self.free, rate),
+        };
         for piece in bytes.chunks(PIECE) {
             stream.write_all(piece)?;
-            written += piece.len() as u64;
-            let due = Duration::from_micros(written * 1_000_000 / rate);
-            thread::sleep(due.saturating_sub(begun.elapsed()));
+            let takes = Duration::from_micros(piece.len() as u64 * 1_000_000 / rate);
+            let due = {
+                let mut free = lock(free);
+                // A thread that slept too long makes up for it.
+                *free = (*free).max(Instant::now() - LATE) + takes;
+                *free
+            };
+            thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         Ok(())
     }
+}
+
+/// The part that a request asks for, if it asks for one with two ends.
+fn range(request: &str) -> Option<Range<usize>> {
+    let value = request.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("range").then_some(value.trim())
+    })?;
+    let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+    Some(first.parse().ok()?..last.parse::<usize>().ok()? + 1)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::{ROUNDS, Setting, blob_path, get, median, on_threads};
 use crate::client::Client;
 use crate::report::{Report, Row};
+use crate::upstream::{Manner, Rate};
 
 const MIB: usize = 1024 * 1024;
 /// Rounds of the shortest measure, which has the tightest bar.
@@ -42,13 +43,24 @@ impl Setting {
 
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     one_large(setting, report)?;
+    over_several_connections(setting, report)?;
+    over_a_shared_line(setting, report)?;
     one_for_many(setting, report)
+}
+
+/// An upstream that is as far away as most.
+fn far(rate: Rate, ranges: bool) -> Manner {
+    Manner {
+        latency: Duration::from_millis(20),
+        rate,
+        ranges,
+    }
 }
 
 fn one_large(setting: &Setting, report: &mut Report) -> Result<()> {
     setting
         .upstream
-        .be(Duration::from_millis(20), 100 * MIB as u64);
+        .be(far(Rate::Each(100 * MIB as u64), false));
     let mut firsts = [const { Vec::new() }; 3];
     let mut wholes = [const { Vec::new() }; 3];
     for round in 0..MORE_ROUNDS {
@@ -74,9 +86,66 @@ fn one_large(setting: &Setting, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Where a connection is what limits, several of them bring a large blob sooner, and each of its bytes once.
+fn over_several_connections(setting: &Setting, report: &mut Report) -> Result<()> {
+    let size = 64 * MIB;
+    setting.upstream.be(far(Rate::Each(20 * MIB as u64), true));
+    let mut wholes = [const { Vec::new() }; 3];
+    let mut most = [0; 3];
+    for round in 0..ROUNDS {
+        for (place, address) in setting.sources(round) {
+            let digest = setting.new_blob(size);
+            let timing = get(address, &blob_path(&digest))?;
+            wholes[place].push(timing.whole.as_secs_f64() * 1000.0);
+            most[place] = most[place].max(setting.upstream.sent(&digest).bytes);
+        }
+    }
+    let what = "cold 64 MiB blob, upstream with ranges, 20 MiB/s a connection and 20 ms";
+    let [larder, distribution, direct] = wholes.map(|values| median(&values));
+    report.add(
+        Row::new(&format!("{what}: whole ms"))
+            .values(larder, distribution, "direct", direct, 0)
+            .at_most(0.5, direct, "direct"),
+    );
+    let times = |bytes: u64| anyhow::Ok(f64::from(u32::try_from(bytes / MIB as u64)?) / 64.0);
+    let (larder, distribution) = (times(most[0])?, times(most[1])?);
+    report.add(
+        Row::new(&format!("{what}: fetched, times its size"))
+            .two(format!("{larder:.2}"), format!("{distribution:.2}"))
+            .judged(larder, 1.0, "1"),
+    );
+    Ok(())
+}
+
+/// Where all connections together are limited, several of them must cost nothing.
+fn over_a_shared_line(setting: &Setting, report: &mut Report) -> Result<()> {
+    setting
+        .upstream
+        .be(far(Rate::Shared(100 * MIB as u64), true));
+    for size in [24, 64] {
+        let mut wholes = [const { Vec::new() }; 3];
+        for round in 0..MORE_ROUNDS {
+            for (place, address) in setting.sources(round) {
+                let digest = setting.new_blob(size * MIB);
+                let timing = get(address, &blob_path(&digest))?;
+                wholes[place].push(timing.whole.as_secs_f64() * 1000.0);
+            }
+        }
+        let [larder, distribution, direct] = wholes.map(|values| median(&values));
+        report.add(
+            Row::new(&format!(
+                "cold {size} MiB blob, upstream with ranges, 100 MiB/s in all and 20 ms: whole ms"
+            ))
+            .values(larder, distribution, "direct", direct, 0)
+            .at_most(1.02, direct, "direct"),
+        );
+    }
+    Ok(())
+}
+
 /// Many at a time, of the size of most layers.
 pub(crate) fn many_small(setting: &Setting, report: &mut Report) -> Result<()> {
-    setting.upstream.be(Duration::from_millis(20), 0);
+    setting.upstream.be(far(Rate::Unbounded, false));
     let mut times = [const { Vec::new() }; 3];
     // distribution comes last: it removes many small files, and some filesystems make new ones slowly for minutes after that.
     for (last, rounds) in [(false, SMALL_ROUNDS), (true, 1)] {
@@ -114,9 +183,7 @@ fn all_of(paths: &[String], address: std::net::SocketAddr) -> Result<f64> {
 }
 
 fn one_for_many(setting: &Setting, report: &mut Report) -> Result<()> {
-    setting
-        .upstream
-        .be(Duration::from_millis(20), 20 * MIB as u64);
+    setting.upstream.be(far(Rate::Each(20 * MIB as u64), false));
     let mut alone = [const { Vec::new() }; 2];
     let mut together = [const { Vec::new() }; 2];
     let mut gets = [0, 0];
@@ -140,7 +207,7 @@ fn one_for_many(setting: &Setting, report: &mut Report) -> Result<()> {
             })?;
             let last = last.into_inner().unwrap_or_default();
             together[place].push(last.as_secs_f64() * 1000.0);
-            gets[place] = gets[place].max(setting.upstream.gets(&digest));
+            gets[place] = gets[place].max(setting.upstream.sent(&digest).gets);
         }
     }
     let [larder_alone, distribution_alone] = alone.map(|values| median(&values));

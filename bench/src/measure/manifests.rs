@@ -8,6 +8,7 @@ use super::{Setting, get, median, on_threads};
 use crate::client::Client;
 use crate::report::{Report, Row};
 use crate::target::Target;
+use crate::upstream::{Manner, Rate};
 
 const CLIENTS: usize = 32;
 /// Many short rounds: a machine that slows down for seconds must not meet one server more than another.
@@ -15,7 +16,11 @@ const TIME: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 15;
 
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
-    setting.upstream.be(Duration::ZERO, 0);
+    setting.upstream.be(Manner {
+        latency: Duration::ZERO,
+        rate: Rate::Unbounded,
+        ranges: false,
+    });
     for (name, reference) in [("digest", setting.manifest.as_str()), ("tag", "v1")] {
         let path = format!("/v2/bench/manifests/{reference}");
         let mut rates = [const { Vec::new() }; 3];
