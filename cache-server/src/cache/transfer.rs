@@ -1,6 +1,8 @@
 //! Moves a blob's bytes to the thread that writes them: over one connection, or over several where the blob is large.
 
+use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use futures::future::{try_join, try_join_all};
 use tokio::sync::mpsc;
@@ -16,6 +18,24 @@ pub(super) enum Stopped {
     Writer,
 }
 
+/// Parts that no connection has taken, in order: whoever is free takes the next one, so that who reads the blob from its
+/// front is never far behind what has come.
+struct Untaken(Mutex<VecDeque<Range<u64>>>);
+
+impl Untaken {
+    fn take(&self) -> Option<Range<u64>> {
+        self.parts().pop_front()
+    }
+
+    fn give_back(&self, part: Range<u64>) {
+        self.parts().push_front(part);
+    }
+
+    fn parts(&self) -> std::sync::MutexGuard<'_, VecDeque<Range<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// All of the blob that the stream is the front of.
 pub(super) async fn transfer(
     front: BlobStream,
@@ -24,23 +44,35 @@ pub(super) async fn transfer(
 ) -> Result<(), Stopped> {
     let (place, length) = (front.place(), front.length().unwrap_or_default());
     let open = |part: Range<u64>| place.clone().open_part(part, length);
-    // A single part too: asked for after the front, it would cost the way to the upstream once more.
-    let sharing = front.rest().into_iter().map(|part| async move {
-        match open(part.clone()).await {
-            Ok(stream) => pump(stream, writer, &mut Turn::none()).await.map(|()| None),
-            // One connection less: the front's takes it over.
-            Err(error) => {
-                tracing::debug!(%error, "a part of a blob is left for later");
-                Ok(Some(part))
+    // A single part is asked for at once too: after the front, it would cost the way to the upstream once more.
+    let rest = front.rest();
+    let untaken = Untaken(Mutex::new(rest.parts));
+    let sharing = (0..rest.connections).map(|_| async {
+        while let Some(part) = untaken.take() {
+            match open(part.clone()).await {
+                Ok(stream) => pump(stream, writer, &mut Turn::none()).await?,
+                // One connection less: the others take it over, and in the end the front's.
+                Err(error) => {
+                    tracing::debug!(%error, "a part of a blob is left to other connections");
+                    untaken.give_back(part);
+                    break;
+                }
             }
         }
+        Ok(())
     });
     let beginning = async {
         let mut turn = turns.take().await;
-        pump(front, writer, &mut turn).await.map(|()| turn)
+        pump(front, writer, &mut turn).await?;
+        while let Some(part) = untaken.take() {
+            let stream = open(part).await.map_err(Stopped::Upstream)?;
+            pump(stream, writer, &mut turn).await?;
+        }
+        Ok(turn)
     };
-    let (turn, untouched) = try_join(beginning, try_join_all(sharing)).await?;
-    for part in untouched.into_iter().flatten() {
+    let (turn, _) = try_join(beginning, try_join_all(sharing)).await?;
+    // What others gave back after the front's connection had found nothing more to do.
+    while let Some(part) = untaken.take() {
         let stream = open(part).await.map_err(Stopped::Upstream)?;
         pump(stream, writer, &mut Turn::none()).await?;
     }

@@ -1,5 +1,6 @@
 //! A blob's bytes from an upstream. When the connection breaks, the rest is asked for.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,11 +13,16 @@ use crate::oci::{Digest, Repository};
 
 const MAXIMUM_RESUMES: u32 = 3;
 /// What is asked for first. Whether the answer is a part shows whether more connections can share the rest.
-pub const FRONT: u64 = 16 * 1024 * 1024;
+pub const FRONT: u64 = 8 * 1024 * 1024;
 /// From this size on, the rest is shared.
 pub const LARGE: u64 = 32 * 1024 * 1024;
-/// Connections for the rest of a large blob.
-const MORE_CONNECTIONS: u64 = 3;
+/// Connections for the rest of a large blob, besides the front's.
+const MORE_CONNECTIONS: usize = 3;
+/// Parts of the rest of a large blob: few enough that asking for each costs little, and so many that who reads in order is not
+/// far behind what has come.
+const PARTS: u64 = 24;
+const SMALLEST_PART: u64 = 4 * 1024 * 1024;
+const LARGEST_PART: u64 = 64 * 1024 * 1024;
 
 /// The bytes of a blob, or of a part of it, in order. Nothing is known of its digest yet.
 #[derive(Debug)]
@@ -130,11 +136,11 @@ impl BlobStream {
         self.place.clone()
     }
 
-    /// What this stream leaves to others: one part, or one for each further connection.
-    pub fn rest(&self) -> Vec<Range<u64>> {
+    /// What this stream leaves to others, in the order in which it is wanted.
+    pub fn rest(&self) -> Rest {
         match (self.end, self.length) {
-            (Some(end), Some(length)) => shares(end..length, length >= LARGE),
-            _ => Vec::new(),
+            (Some(end), Some(length)) => rest(end..length, length >= LARGE),
+            _ => Rest::default(),
         }
     }
 
@@ -199,26 +205,63 @@ impl BlobStream {
     }
 }
 
-/// Equal shares of a range, without empty ones.
-fn shares(rest: Range<u64>, several: bool) -> Vec<Range<u64>> {
-    let count = if several { MORE_CONNECTIONS } else { 1 };
-    let share = (rest.end - rest.start).div_ceil(count).max(1);
-    (0..count)
-        .map(|number| rest.start + number * share)
-        .take_while(|start| *start < rest.end)
-        .map(|start| start..(start + share).min(rest.end))
-        .collect()
+/// What the front of a blob leaves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Without gaps, in order.
+    pub parts: VecDeque<Range<u64>>,
+    /// Connections that it is worth, besides the front's.
+    pub connections: usize,
+}
+
+fn rest(range: Range<u64>, large: bool) -> Rest {
+    let length = range.end - range.start;
+    let part = if large {
+        length.div_ceil(PARTS).clamp(SMALLEST_PART, LARGEST_PART)
+    } else {
+        length
+    };
+    let mut parts = VecDeque::new();
+    let mut start = range.start;
+    while start < range.end {
+        let end = (start + part).min(range.end);
+        parts.push_back(start..end);
+        start = end;
+    }
+    let connections = if large { MORE_CONNECTIONS } else { 1 };
+    Rest {
+        connections: connections.min(parts.len()),
+        parts,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1024 * 1024;
+
+    /// Size of the first part, how many there are, and connections.
+    fn shape(range: Range<u64>, large: bool) -> (u64, usize, usize) {
+        let rest = rest(range.clone(), large);
+        let mut at = range.start;
+        for part in &rest.parts {
+            assert_eq!(part.start, at);
+            assert!(part.start < part.end);
+            at = part.end;
+        }
+        assert_eq!(at, range.end);
+        let first = rest.parts.front().map_or(0, |part| part.end - part.start);
+        (first, rest.parts.len(), rest.connections)
+    }
+
     #[test]
-    fn shares_are_the_range_without_gaps() {
-        assert_eq!(shares(16..16, true), []);
-        assert_eq!(shares(16..20, false).first(), Some(&(16..20)));
-        assert_eq!(shares(16..18, true), [16..17, 17..18]);
-        assert_eq!(shares(16..26, true), [16..20, 20..24, 24..26]);
+    fn the_rest_has_no_gaps_and_parts_that_grow_with_it() {
+        assert_eq!(shape(8..8, false), (0, 0, 0));
+        assert_eq!(shape(8..9, false), (1, 1, 1));
+        assert_eq!(shape(8 * MIB..31 * MIB, false), (23 * MIB, 1, 1));
+        assert_eq!(shape(8 * MIB..32 * MIB, true), (4 * MIB, 6, 3));
+        assert_eq!(shape(8 * MIB..248 * MIB + 1, true), (10 * MIB + 1, 24, 3));
+        assert_eq!(shape(8 * MIB..10_000 * MIB, true), (64 * MIB, 157, 3));
     }
 }
