@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -59,6 +60,11 @@ impl Client {
 
     /// Gets something whole and throws it away.
     pub(crate) fn get(&mut self, path: &str) -> Result<Timing> {
+        self.get_at(path, u64::MAX)
+    }
+
+    /// The same, and takes no more than so many bytes in a second.
+    pub(crate) fn get_at(&mut self, path: &str, rate: u64) -> Result<Timing> {
         let begun = Instant::now();
         self.send(path)?;
         let mut read = 0;
@@ -81,6 +87,7 @@ impl Client {
         let bytes = length(&self.buffer[..end]).with_context(|| format!("{path}: a bad answer"))?;
         let mut got = (read - end) as u64;
         let mut first_byte = (got > 0 || bytes == 0).then(|| begun.elapsed());
+        let mut free = Instant::now();
         while got < bytes {
             let most = usize::try_from(bytes - got).unwrap_or(PIECE).min(PIECE);
             let (_, count) =
@@ -92,6 +99,12 @@ impl Client {
             );
             first_byte.get_or_insert_with(|| begun.elapsed());
             got += count as u64;
+            if rate < u64::MAX {
+                // A line does not make up for what it did not carry.
+                let takes = Duration::from_micros(count as u64 * 1_000_000 / rate);
+                free = free.max(Instant::now()) + takes;
+                thread::sleep(free.saturating_duration_since(Instant::now()));
+            }
         }
         let whole = begun.elapsed();
         Ok(Timing {
