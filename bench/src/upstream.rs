@@ -14,7 +14,7 @@ use crate::content::{Content, MANIFEST_TYPE, Thing};
 
 /// Written at once.
 const PIECE: usize = 64 * 1024;
-/// What of a rate that was not used is given later.
+/// A thread that slept too long makes up for it; what was not used for longer is lost.
 const LATE: Duration = Duration::from_millis(10);
 
 /// A running upstream. It ends with the process.
@@ -204,8 +204,11 @@ impl Shared {
             let takes = Duration::from_micros(piece.len() as u64 * 1_000_000 / rate);
             let due = {
                 let mut free = lock(free);
-                // A thread that slept too long makes up for it.
-                *free = (*free).max(Instant::now() - LATE) + takes;
+                let now = Instant::now();
+                if *free + LATE < now {
+                    *free = now;
+                }
+                *free += takes;
                 *free
             };
             thread::sleep(due.saturating_duration_since(Instant::now()));

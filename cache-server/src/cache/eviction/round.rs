@@ -80,7 +80,7 @@ impl Cache {
         self.0.room.high.store(limits.high, Ordering::SeqCst);
         let look_after = match rules.minimum_free() {
             0 => u64::MAX,
-            least => least / SHARE,
+            bytes => bytes / SHARE,
         };
         self.0.room.look_after.store(look_after, Ordering::SeqCst);
         self.0.room.came.store(0, Ordering::SeqCst);
