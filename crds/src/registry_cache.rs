@@ -41,7 +41,8 @@ pub use placement::{ImageSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, 
 pub use pods::{PodMetadata, PodTemplatePatch};
 pub use server::{ConnectionsSpec, ServiceAccountSpec, TracingSpec};
 pub use status::{
-    NodesStatus, PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror, RolloutStatus,
+    NodesStatus, PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror,
+    ReplicaBehind, RolloutStatus,
 };
 pub use tls::{IssuerRef, TlsSpec};
 pub use upstream::{

@@ -49,8 +49,11 @@ pub struct PodPolicy {
 pub enum PodState {
     /// It follows the policy.
     Confirmed,
-    /// It follows another one, perhaps because it refused this one.
-    Differs { last_error: Option<String> },
+    /// It follows another one, or none yet, perhaps because it refused this one.
+    Differs {
+        hash: Option<String>,
+        last_error: Option<String>,
+    },
     /// It runs, and gave no answer.
     Silent { reason: String },
     /// It does not run.
@@ -166,6 +169,7 @@ async fn ask(access: &PodAccess, target: &Target<'_>) -> Vec<PodPolicy> {
                             PodState::Confirmed
                         }
                         Ok(answer) => PodState::Differs {
+                            hash: answer.policy_hash,
                             last_error: answer.last_error,
                         },
                         Err(error) => PodState::Silent {

@@ -10,7 +10,9 @@ mod mirrors;
 mod storage;
 
 use crds::conditions::{self as names, Reason};
-use crds::registry_cache::{NodesStatus, PolicyStatus, RegistryCacheStatus, RolloutStatus};
+use crds::registry_cache::{
+    NodesStatus, PolicyStatus, RegistryCacheStatus, ReplicaBehind, RolloutStatus,
+};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -245,6 +247,7 @@ fn of_settled(
             replicas,
             summary: format!("{confirmed}/{replicas} applied"),
             policies: Vec::new(),
+            behind: behind(confirmation),
         }),
         mirrors: mirrors::rendered(cache, applied),
         rollout: restart,
@@ -273,6 +276,22 @@ fn nodes_state(nodes: &NodesSeen) -> State {
         Some(Trouble::Other { .. }) | None => Reason::NotWired,
     };
     State::new(nodes.complete(), reason, &nodes.message())
+}
+
+/// Pods that don't follow the policy, and what they follow.
+fn behind(confirmation: &Confirmation) -> Vec<ReplicaBehind> {
+    let others = confirmation.pods.iter().filter_map(|pod| {
+        let hash = match &pod.state {
+            PodState::Confirmed => return None,
+            PodState::Differs { hash, .. } => hash.clone(),
+            PodState::Silent { .. } | PodState::NotRunning => None,
+        };
+        Some(ReplicaBehind {
+            pod: pod.name.clone(),
+            hash,
+        })
+    });
+    others.collect()
 }
 
 struct PolicyState {
@@ -315,7 +334,8 @@ fn policy_state(cache: &ResolvedCache, confirmation: &Confirmation) -> PolicySta
             matches!(
                 pod.state,
                 PodState::Differs {
-                    last_error: Some(_)
+                    last_error: Some(_),
+                    ..
                 }
             )
         });

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crds::conditions::Reason;
-use crds::registry_cache::MirrorTargetKind;
+use crds::registry_cache::{MirrorTargetKind, RegistryCacheStatus};
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -74,6 +74,7 @@ fn confirmation(states: [PodState; 2], overdue: bool) -> Confirmation {
 
 fn refused() -> PodState {
     PodState::Differs {
+        hash: Some("0123456789abcdef".to_owned()),
         last_error: Some("failed to read the policy: line 3".to_owned()),
     }
 }
@@ -94,6 +95,14 @@ fn foreign() -> Error {
 
 /// The conditions after a reconcile that went through all steps.
 fn settled(observed: &Observed, applied: &Applied, confirmation: &Confirmation) -> String {
+    table(&status(observed, applied, confirmation).conditions)
+}
+
+fn status(
+    observed: &Observed,
+    applied: &Applied,
+    confirmation: &Confirmation,
+) -> RegistryCacheStatus {
     let cache = resolve(observed, &support::settings()).unwrap();
     let settled = Settled {
         cache: &cache,
@@ -102,7 +111,28 @@ fn settled(observed: &Observed, applied: &Applied, confirmation: &Confirmation) 
     };
     let status = report(observed, Ok(settled), &time(0));
     assert_eq!(status.observed_generation, Some(3));
-    table(&status.conditions)
+    status
+}
+
+#[test]
+fn pods_that_do_not_follow_the_policy_are_named_with_what_they_follow() {
+    let behind = |states| {
+        let status = status(&observed(), &applied(2, 2), &confirmation(states, false));
+        let behind = status.policy.unwrap().behind.into_iter();
+        behind
+            .map(|one| (one.pod, one.hash.unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let named = |pod: &str, hash: &str| (pod.to_owned(), hash.to_owned());
+    assert_eq!(behind([PodState::Confirmed, PodState::Confirmed]), []);
+    assert_eq!(
+        behind([PodState::Confirmed, refused()]),
+        [named("cache-1", "0123456789abcdef")]
+    );
+    assert_eq!(
+        behind([silent(), PodState::NotRunning]),
+        [named("cache-0", ""), named("cache-1", "")]
+    );
 }
 
 fn table(conditions: &[operator::report::Condition]) -> String {
@@ -139,7 +169,16 @@ fn each_outcome_has_its_conditions() {
         settled(
             &observed,
             &applied(2, 2),
-            &confirmation([Confirmed, PodState::Differs { last_error: None }], false),
+            &confirmation(
+                [
+                    Confirmed,
+                    PodState::Differs {
+                        hash: None,
+                        last_error: None,
+                    },
+                ],
+                false,
+            ),
         ),
     );
     case(

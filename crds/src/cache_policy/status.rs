@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::registry_cache::ReplicaBehind;
+
 /// Most caches that the status names. `cacheCount` and `applied` speak of all.
 pub const MAXIMUM_BINDINGS: usize = 256;
 
@@ -51,4 +53,9 @@ pub struct PolicyBinding {
     /// Replicas that should.
     #[schemars(range(min = 0))]
     pub replicas: i32,
+    /// Pods that do not follow `desiredHash`, and what they follow. All others do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".to_owned()]))]
+    pub behind: Vec<ReplicaBehind>,
 }

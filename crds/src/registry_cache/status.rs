@@ -80,6 +80,22 @@ pub struct PolicyStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub policies: Vec<PolicyGeneration>,
+    /// Pods that should and do not, by name. All others follow `desiredHash`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["pod".to_owned()]))]
+    pub behind: Vec<ReplicaBehind>,
+}
+
+/// A pod that does not follow the policy that is declared.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaBehind {
+    /// The pod's name.
+    pub pod: String,
+    /// Hash of the policy that it follows. Absent: none, or it does not run or gives no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
 }
 
 /// A `CachePolicy` at one generation.

@@ -26,6 +26,7 @@ pub(crate) fn pods_that_refuse_a_policy_are_named_in_time(cluster: &mut Cluster)
     let operator = cluster.start_operator()?;
     cluster.wait_until_cache_is_ready(namespace, "images")?;
     let before = pods(cluster, namespace)?;
+    let old = cluster.get(&ready::cache(namespace))?["status"]["policy"]["desiredHash"].clone();
     cluster.kubelet.refuse_policies(true);
     let edit = json!({"spec": {"rules": [{"name": "none", "action": "Deny"}]}});
     let edited = Instant::now();
@@ -42,6 +43,17 @@ pub(crate) fn pods_that_refuse_a_policy_are_named_in_time(cluster: &mut Cluster)
     let took = edited.elapsed();
     println!("  told after {:.1} s: {told}", took.as_secs_f64());
     ensure!(took <= PROMISED, "it took {took:?}");
+    let behind = json!([{"pod": "images-0", "hash": old}]);
+    cluster.wait_for("both statuses to name the pod", LIMIT, |cluster| {
+        let cache = cluster.get(&ready::cache(namespace))?;
+        let policy = cluster.get(&ready::policy(namespace))?;
+        let said = [
+            &cache["status"]["policy"]["behind"],
+            &policy["status"]["bindings"][0]["behind"],
+        ];
+        ensure!(said.iter().all(|said| **said == behind), "it is {said:?}");
+        Ok(())
+    })?;
     cluster.kubelet.refuse_policies(false);
     cluster.wait_for("the policy to be taken", LIMIT, |cluster| {
         let condition = policy_applied(cluster, namespace)?;
@@ -49,6 +61,9 @@ pub(crate) fn pods_that_refuse_a_policy_are_named_in_time(cluster: &mut Cluster)
             condition["status"] == "True",
             "the condition is {condition}"
         );
+        let policy = cluster.get(&ready::policy(namespace))?;
+        let behind = &policy["status"]["bindings"][0]["behind"];
+        ensure!(behind.is_null(), "it is {behind}");
         Ok(())
     })?;
     must_still_run(cluster, namespace, &before)?;

@@ -103,6 +103,7 @@ fn binding(policy: &str, generation: Option<i64>, cache: &RegistryCache) -> Poli
             .filter(|_| current)
             .map_or(0, |status| status.applied_replicas),
         replicas: cache.spec.replicas,
+        behind: status.map_or_else(Vec::new, |status| status.behind.clone()),
     }
 }
 

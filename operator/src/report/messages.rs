@@ -142,9 +142,12 @@ fn one(pod: &PodPolicy) -> String {
     let name = &pod.name;
     match &pod.state {
         PodState::Confirmed => format!("{name} follows it"),
-        PodState::Differs { last_error: None } => format!("{name} follows another policy"),
+        PodState::Differs {
+            last_error: None, ..
+        } => format!("{name} follows another policy"),
         PodState::Differs {
             last_error: Some(error),
+            ..
         } => format!(
             "{name} refused it: {}",
             truncate(error, 300).trim_end_matches('.')
