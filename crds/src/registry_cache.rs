@@ -34,7 +34,7 @@ pub use identity::{IdentityProvider, IdentitySpec};
 pub use mirror::{
     Capability, Fallback, MirrorSpec, MirrorTargetKind, MirrorTargetSpec, RuntimeSpec, RuntimeType,
 };
-pub use monitoring::{AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
+pub use monitoring::{AlertOverride, AlertsSpec, MonitoringSpec, ServiceMonitorSpec};
 pub use network_policy::{EgressSpec, NetworkPolicySpec};
 pub use object_storage::{LocalTierSpec, ObjectStorageSpec};
 pub use placement::{ImageSpec, OnDelete, ServiceSpec, ServiceType, StorageSpec, VolumeSpec};

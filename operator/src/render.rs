@@ -30,7 +30,7 @@ use crate::optional_apis::OptionalKind;
 use crate::resolve::ResolvedCache;
 use names::MirrorTarget;
 
-pub use alerts::ALERTS;
+pub use alerts::{ALERTS, unknown as unknown_alerts};
 pub use mirror::{MirrorObject, formats, secret_data, secret_texts};
 
 /// Everything that a cache is made of, one field an object.

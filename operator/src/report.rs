@@ -24,6 +24,7 @@ use crate::nodes::{NodesSeen, Sighting};
 use crate::observe::Observed;
 use crate::optional_apis::OptionalKind;
 use crate::render::names::REQUESTED_AT;
+use crate::render::unknown_alerts;
 use crate::resolve::ResolvedCache;
 
 pub use conditions::{Condition, Conditions, State};
@@ -222,12 +223,8 @@ fn of_settled(
     conditions.set(names::READY, ready_state);
     conditions.set(names::POLICY_APPLIED, policy.state);
     conditions.set(names::MONITORING_READY, monitoring_state(cache, applied));
-    if !cache.risks.is_empty() {
-        let message = cache.risks.join(" ");
-        conditions.set(
-            names::RISKY,
-            State::new(true, Reason::RiskyChoice, &message),
-        );
+    if let Some(state) = risky(cache) {
+        conditions.set(names::RISKY, state);
     }
     conditions.set(names::STORAGE_READY, storage);
     conditions.set(names::MIRRORS_READY, mirrors);
@@ -276,6 +273,14 @@ fn nodes_state(nodes: &NodesSeen) -> State {
         Some(Trouble::Other { .. }) | None => Reason::NotWired,
     };
     State::new(nodes.complete(), reason, &nodes.message())
+}
+
+/// What is declared and allowed, and regretted later.
+fn risky(cache: &ResolvedCache) -> Option<State> {
+    let unknown = unknown_alerts(&cache.monitoring.alerts);
+    let risks = cache.risks.iter().map(String::as_str);
+    let risks: Vec<&str> = risks.chain(unknown.as_deref()).collect();
+    (!risks.is_empty()).then(|| State::new(true, Reason::RiskyChoice, &risks.join(" ")))
 }
 
 /// Pods that don't follow the policy, and what they follow.

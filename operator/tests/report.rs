@@ -244,6 +244,8 @@ fn choices_that_people_regret_are_said() {
         let mut observed = support::observed(&directory.join(file));
         if !tls {
             observed.cache.spec.tls = None;
+            let alerts = &mut observed.cache.spec.monitoring.alerts;
+            alerts.exclude = vec!["LarderServingStale".to_owned(), "LarderOld".to_owned()];
         }
         let cache = resolve(&observed, &support::settings()).unwrap();
         let settled = Settled {
@@ -482,7 +484,7 @@ fn what_nodes_say_is_told_and_stays_until_they_say_more() {
         behind: [("node-b".to_owned(), "connection refused".to_owned())].into(),
         trouble: None,
     };
-    let wired = |status: &crds::registry_cache::RegistryCacheStatus| {
+    let wired = |status: &RegistryCacheStatus| {
         let nodes = status.nodes.as_ref().map_or("", |nodes| &nodes.summary);
         let condition = status
             .conditions

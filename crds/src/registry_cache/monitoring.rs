@@ -59,6 +59,37 @@ pub struct AlertsSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     pub exclude: Vec<String>,
+    /// Where your runbooks are: each alert gets the annotation `runbook_url`, this with `/` and its name behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[^\s/]+(/\S*)?$"))]
+    pub runbook_base_url: Option<String>,
+    /// What is different from the default, by alert.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["alert".to_owned()]))]
+    pub overrides: Vec<AlertOverride>,
+}
+
+/// One alert as you want it.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.thresholdPercent) || self.alert in ['LarderUpstreamFailing', 'LarderStoreAlmostFull']", "thresholdPercent: only LarderUpstreamFailing and LarderStoreAlmostFull have one"))]
+pub struct AlertOverride {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub alert: String,
+    /// How long it has to be true before it fires: `30m`.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = r"^[0-9]+(s|m|h|d)$"))]
+    pub wait: Option<String>,
+    /// Its label `severity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub severity: Option<String>,
+    /// Of requests that fail (`LarderUpstreamFailing`, 50 by default), of the disk that is free (`LarderStoreAlmostFull`, 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub threshold_percent: Option<i32>,
 }
 
 impl Default for AlertsSpec {
@@ -67,6 +98,8 @@ impl Default for AlertsSpec {
             enabled: true,
             labels: BTreeMap::new(),
             exclude: Vec::new(),
+            runbook_base_url: None,
+            overrides: Vec::new(),
         }
     }
 }
