@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::{try_join, try_join_all};
 use tokio::sync::mpsc;
 
 use super::turns::{Turn, Turns};
 use super::writer::Message;
-use crate::upstream::{self, BlobStream};
+use crate::upstream::{self, BlobStream, Place};
 
 /// Why it ended early.
 pub(super) enum Stopped {
@@ -18,21 +18,43 @@ pub(super) enum Stopped {
     Writer,
 }
 
-/// Parts that no connection has taken, in order: whoever is free takes the next one, so that who reads the blob from its
-/// front is never far behind what has come.
-struct Untaken(Mutex<VecDeque<Range<u64>>>);
+/// What is behind the front of a blob. Whoever is free takes the next part, so that who reads the blob from its front is never
+/// far behind what has come.
+struct Parts {
+    place: Place,
+    /// Of the whole blob.
+    length: u64,
+    /// In order.
+    untaken: Mutex<VecDeque<Range<u64>>>,
+}
 
-impl Untaken {
+impl Parts {
+    /// Moves parts over one connection until none is left, or until one can't be opened: there is one connection less then, as
+    /// where an upstream's limit has no place for it, and others have the part.
+    async fn share(&self, writer: &mpsc::Sender<Message>, turn: &mut Turn) -> Result<(), Stopped> {
+        while let Some(part) = self.take() {
+            match self.open(part.clone()).await {
+                Ok(stream) => pump(stream, writer, turn).await?,
+                Err(error) => {
+                    tracing::debug!(%error, "a part of a blob is left to other connections");
+                    self.untaken().push_front(part);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&self, part: Range<u64>) -> Result<BlobStream, upstream::Error> {
+        self.place.clone().open_part(part, self.length).await
+    }
+
     fn take(&self) -> Option<Range<u64>> {
-        self.parts().pop_front()
+        self.untaken().pop_front()
     }
 
-    fn give_back(&self, part: Range<u64>) {
-        self.parts().push_front(part);
-    }
-
-    fn parts(&self) -> std::sync::MutexGuard<'_, VecDeque<Range<u64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn untaken(&self) -> MutexGuard<'_, VecDeque<Range<u64>>> {
+        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -42,38 +64,27 @@ pub(super) async fn transfer(
     writer: &mpsc::Sender<Message>,
     turns: &Turns,
 ) -> Result<(), Stopped> {
-    let (place, length) = (front.place(), front.length().unwrap_or_default());
-    let open = |part: Range<u64>| place.clone().open_part(part, length);
     // A single part is asked for at once too: after the front, it would cost the way to the upstream once more.
     let rest = front.rest();
-    let untaken = Untaken(Mutex::new(rest.parts));
+    let parts = Parts {
+        place: front.place(),
+        length: front.length().unwrap_or_default(),
+        untaken: Mutex::new(rest.parts),
+    };
     let sharing = (0..rest.connections).map(|_| async {
-        while let Some(part) = untaken.take() {
-            match open(part.clone()).await {
-                Ok(stream) => pump(stream, writer, &mut Turn::none()).await?,
-                // One connection less: the others take it over, and in the end the front's.
-                Err(error) => {
-                    tracing::debug!(%error, "a part of a blob is left to other connections");
-                    untaken.give_back(part);
-                    break;
-                }
-            }
-        }
-        Ok(())
+        let mut turn = Turn::none();
+        parts.share(writer, &mut turn).await
     });
     let beginning = async {
         let mut turn = turns.take().await;
         pump(front, writer, &mut turn).await?;
-        while let Some(part) = untaken.take() {
-            let stream = open(part).await.map_err(Stopped::Upstream)?;
-            pump(stream, writer, &mut turn).await?;
-        }
+        parts.share(writer, &mut turn).await?;
         Ok(turn)
     };
     let (turn, _) = try_join(beginning, try_join_all(sharing)).await?;
-    // What others gave back after the front's connection had found nothing more to do.
-    while let Some(part) = untaken.take() {
-        let stream = open(part).await.map_err(Stopped::Upstream)?;
+    // What nobody could open while others were at work.
+    while let Some(part) = parts.take() {
+        let stream = parts.open(part).await.map_err(Stopped::Upstream)?;
         pump(stream, writer, &mut Turn::none()).await?;
     }
     writer

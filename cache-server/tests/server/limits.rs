@@ -44,6 +44,35 @@ async fn more_requests_than_allowed_wait_and_then_give_up_without_asking() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_blob_that_must_wait_for_its_own_parts_is_not_given_up() {
+    let upstream = FakeUpstream::start().await;
+    let large = upstream.blob("a", content(32 << 20, 1));
+    let other = upstream.blob("a", content(40_000, 2));
+    let gate = Gate::closed();
+    // The front comes at once. The next part takes longer than anybody waits for a place, and there is only one.
+    upstream.fault(large.to_string(), Fault::Headers(&[]), 1);
+    upstream.fault(large.to_string(), Fault::Gated(gate.clone()), 1);
+    let server = TestServer::builder()
+        .policy(&policy(&upstream, "concurrency: 1"))
+        .tune(|options| options.timeouts.queue = Duration::from_secs(1))
+        .start()
+        .await;
+    let meanwhile = async {
+        eventually("the second part is under way", || async {
+            upstream.count(&large.to_string()) == 2
+        })
+        .await;
+        // Waits as long as the others that do.
+        let reply = server.get(&format!("/v2/a/blobs/{other}")).await;
+        assert_eq!(reply.status, 503);
+        gate.open_for_good();
+    };
+    let path = format!("/v2/a/blobs/{large}");
+    let (reply, ()) = tokio::join!(server.get(&path), meanwhile);
+    assert!(reply.content() == content(32 << 20, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_place_is_enough_for_tokens_resumes_and_manifests() {
     let upstream = FakeUpstream::start().await;
     let image = upstream.image("a", "v1", &[content(60_000, 1)]);
