@@ -240,8 +240,7 @@ impl Cache {
         Ok(Answer::blob(outcome, &request.digest, response.length))
     }
 
-    /// Passes the upstream's body through.
-    /// Since the store can't take it, which the client is told.
+    /// Passes the upstream's body through, since the store can't take it. The client is told.
     async fn pass_unstored(&self, origin: &Origin, request: &BlobRequest) -> Result<Answer, Error> {
         let passing = self.pass_blob(origin, request, CacheOutcome::Bypass);
         Ok(Answer {
@@ -250,6 +249,7 @@ impl Cache {
         })
     }
 
+    /// Passes the upstream's body through.
     async fn pass_blob(
         &self,
         origin: &Origin,

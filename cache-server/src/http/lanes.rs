@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_spread_over_the_lanes_and_make_room_where_they_end() {
+    async fn connections_spread_over_the_lanes() {
         let (lanes, connections) = (lanes(3), TaskTracker::new());
         let (say, mut said) = mpsc::unbounded_channel();
         let mut clients = Vec::new();
