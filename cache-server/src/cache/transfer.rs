@@ -78,14 +78,15 @@ pub(super) async fn transfer(
     let beginning = async {
         let mut turn = turns.take().await;
         pump(front, writer, &mut turn).await?;
-        parts.share(writer, &mut turn).await?;
+        // Apart: requests need much room, and most blobs have one part only.
+        Box::pin(parts.share(writer, &mut turn)).await?;
         Ok(turn)
     };
     let (turn, _) = try_join(beginning, try_join_all(sharing)).await?;
     // What nobody could open while others were at work.
     while let Some(part) = parts.take() {
         let stream = parts.open(part).await.map_err(Stopped::Upstream)?;
-        pump(stream, writer, &mut Turn::none()).await?;
+        Box::pin(pump(stream, writer, &mut Turn::none())).await?;
     }
     writer
         .send(Message::End(turn))
