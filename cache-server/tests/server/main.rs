@@ -46,5 +46,6 @@ mod smuggling;
 mod tags;
 mod tls;
 mod tracing;
+mod upgrade;
 mod upstreams;
 mod waits;

@@ -8,12 +8,13 @@ use serde_json::json;
 use super::golden::{Golden, forget, must_still_run, pods, random, rest, wait_until_golden};
 use super::ready;
 
-const CHILDREN: [(&str, &str); 5] = [
+const CHILDREN: [(&str, &str); 6] = [
     ("configmaps", "images-config"),
     ("configmaps", "images-mirror-nodes"),
     ("services", "images"),
     ("services", "images-pods"),
     ("statefulsets", "images"),
+    ("poddisruptionbudgets", "images"),
 ];
 
 const ROUNDS: usize = 12;
