@@ -135,7 +135,7 @@ http {{
   default_type application/octet-stream;
   client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;
   uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
-  server {{ listen {address} reuseport; root {root}/www; }}
+  server {{ listen {address} reuseport; root {root}/www; location = /v2/ {{ return 200 \"{{}}\"; }} }}
   server {{ listen {secure} ssl reuseport; ssl_certificate {certificate}; ssl_certificate_key {key}; root {root}/www; }}
 }}
 "

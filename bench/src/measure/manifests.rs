@@ -21,51 +21,75 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         rate: Rate::Unbounded,
         ranges: false,
     });
-    for (name, reference) in [("digest", setting.manifest.as_str()), ("tag", "v1")] {
-        let path = format!("/v2/bench/manifests/{reference}");
-        let mut rates = [const { Vec::new() }; 3];
-        let mut middles = [const { Vec::new() }; 3];
-        let mut slowest = [const { Vec::new() }; 3];
-        let mut costs = [const { Vec::new() }; 3];
-        for target in [&setting.larder, &setting.distribution, &setting.nginx] {
-            get(target.address, &path)?;
-            get(target.address, &path)?;
-        }
-        for round in 0..ROUNDS {
-            for (place, target) in setting.targets(round) {
-                let [rate, p50, p99, cost] = round_of(target, &path)?;
-                rates[place].push(rate);
-                middles[place].push(p50);
-                slowest[place].push(p99);
-                costs[place].push(cost);
-            }
-        }
-        let [larder, distribution, nginx] = rates.map(|values| median(&values));
-        report.add(
-            Row::new(&format!("manifest by {name}, 32 clients: requests/s"))
-                .values(larder, distribution, "nginx", nginx, 0)
-                .at_least(1.0, nginx, "nginx"),
-        );
-        let [larder, distribution, nginx] = costs.map(|values| median(&values));
-        report.add(
-            Row::new(&format!(
-                "manifest by {name}, 32 clients: server CPU µs/request"
-            ))
-            .values(larder, distribution, "nginx", nginx, 1),
-        );
-        let [larder, middle, nginx] = middles.map(|values| median(&values));
-        report.add(
-            Row::new(&format!("manifest by {name}, 32 clients: p50 ms"))
-                .values(larder, middle, "nginx", nginx, 2),
-        );
-        let [larder, distribution, nginx] = slowest.map(|values| median(&values));
-        report.add(
-            Row::new(&format!("manifest by {name}, 32 clients: p99 ms"))
-                .values(larder, distribution, "nginx", nginx, 2)
-                .at_most(1.0, middle, "distribution's p50"),
-        );
+    let path = |reference: &str| format!("/v2/bench/manifests/{reference}");
+    several(
+        setting,
+        report,
+        "manifest by digest",
+        &path(&setting.manifest),
+    )?;
+    several(setting, report, "manifest by tag", &path("v1"))?;
+    pings(setting, report)
+}
+
+fn several(setting: &Setting, report: &mut Report, what: &str, path: &str) -> Result<()> {
+    let [rates, costs, middles, slowest] = rounds(setting, path)?;
+    let what = format!("{what}, {CLIENTS} clients");
+    let [larder, distribution, nginx] = rates;
+    report.add(
+        Row::new(&format!("{what}: requests/s"))
+            .values(larder, distribution, "nginx", nginx, 0)
+            .at_least(1.0, nginx, "nginx"),
+    );
+    let [larder, distribution, nginx] = costs;
+    report.add(Row::new(&format!("{what}: server CPU µs/request")).values(
+        larder,
+        distribution,
+        "nginx",
+        nginx,
+        1,
+    ));
+    let [larder, middle, nginx] = middles;
+    report.add(Row::new(&format!("{what}: p50 ms")).values(larder, middle, "nginx", nginx, 2));
+    let [larder, distribution, nginx] = slowest;
+    report.add(
+        Row::new(&format!("{what}: p99 ms"))
+            .values(larder, distribution, "nginx", nginx, 2)
+            .at_most(1.0, middle, "distribution's p50"),
+    );
+    Ok(())
+}
+
+/// What clients ask first, and probes all the time.
+fn pings(setting: &Setting, report: &mut Report) -> Result<()> {
+    let [rates, costs, ..] = rounds(setting, "/v2/")?;
+    for (unit, digits, [larder, distribution, nginx]) in [
+        ("requests/s", 0, rates),
+        ("server CPU µs/request", 1, costs),
+    ] {
+        let what = format!("ping of /v2/, {CLIENTS} clients: {unit}");
+        report.add(Row::new(&what).values(larder, distribution, "nginx", nginx, digits));
     }
     Ok(())
+}
+
+/// Of Larder, distribution and nginx: requests in a second, processor microseconds for each, and the middle and the 99th hundredth
+/// of their times in milliseconds.
+fn rounds(setting: &Setting, path: &str) -> Result<[[f64; 3]; 4]> {
+    let mut measured = [const { [const { Vec::new() }; 3] }; 4];
+    for target in [&setting.larder, &setting.distribution, &setting.nginx] {
+        get(target.address, path)?;
+        get(target.address, path)?;
+    }
+    for round in 0..ROUNDS {
+        for (place, target) in setting.targets(round) {
+            let [rate, p50, p99, cost] = round_of(target, path)?;
+            for (values, value) in measured.iter_mut().zip([rate, cost, p50, p99]) {
+                values[place].push(value);
+            }
+        }
+    }
+    Ok(measured.map(|servers| servers.map(|values| median(&values))))
 }
 
 /// Requests in a second, the middle and the 99th hundredth of their times in milliseconds, and processor microseconds for
