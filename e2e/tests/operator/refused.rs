@@ -43,8 +43,8 @@ pub(crate) fn pods_that_refuse_a_policy_are_named_in_time(cluster: &mut Cluster)
     let took = edited.elapsed();
     println!("  told after {:.1} s: {told}", took.as_secs_f64());
     ensure!(took <= PROMISED, "it took {took:?}");
-    let behind = json!([{"pod": "images-0", "hash": old}]);
-    cluster.wait_for("both statuses to name the pod", LIMIT, |cluster| {
+    let behind = json!([{"pod": "images-0", "hash": old}, {"pod": "images-1", "hash": old}]);
+    cluster.wait_for("both statuses to name the pods", LIMIT, |cluster| {
         let cache = cluster.get(&ready::cache(namespace))?;
         let policy = cluster.get(&ready::policy(namespace))?;
         let said = [
