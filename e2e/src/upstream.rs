@@ -152,12 +152,20 @@ http: {{addr: \"{ADDRESS}:{port}\"}}
 
     /// How often the blob was asked for, whatever was answered.
     pub fn blob_gets(&self, digest: &str) -> Result<usize> {
+        Ok(self.gets_of(digest)?.len())
+    }
+
+    /// Bytes of the blob that were sent, in one answer or several.
+    pub fn blob_bytes(&self, digest: &str) -> Result<u64> {
+        let gets = self.gets_of(digest)?;
+        Ok(gets.iter().map(|request| request.bytes).sum())
+    }
+
+    fn gets_of(&self, digest: &str) -> Result<Vec<Request>> {
         let end = format!("/blobs/{digest}");
-        let requests = self.requests()?;
-        Ok(requests
-            .iter()
-            .filter(|request| request.method == "GET" && request.path.ends_with(&end))
-            .count())
+        let mut requests = self.requests()?;
+        requests.retain(|request| request.method == "GET" && request.path.ends_with(&end));
+        Ok(requests)
     }
 
     /// Forgets the requests so far.

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         admit::accepted_examples_are_taken,
         admit::rejected_examples_are_refused_with_their_sentence,
         admit::changes_that_can_not_be_made_are_refused_with_their_sentence,
-        pull::first_pull_goes_through_the_cache_and_each_blob_upstream_once,
+        pull::first_pull_goes_through_the_cache_and_each_byte_upstream_once,
         pull::second_pull_asks_the_upstream_for_no_blob,
         pull::index_of_two_platforms_is_pulled_for_the_nodes_own,
         pull::cached_image_is_pulled_by_tag_while_the_upstream_is_stopped,
