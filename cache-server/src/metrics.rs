@@ -90,7 +90,7 @@ impl Metrics {
             fills_running: of.gauge("fills_running", "Blobs being fetched into the store.")?,
             fills: of.counters("fills_total", "Ended fetches of blobs into the store, by result: stored, mismatch, upstream, store, full or dropped.", &["result"])?,
             digest_mismatches: of.counters("digest_mismatches_total", "Bodies from upstreams whose content was not what their digest says.", &["upstream"])?,
-            time_to_first_byte: of.histogram("time_to_first_byte_seconds", "Time from the request's head to the answer's head, by what was done.", &["outcome"])?,
+            time_to_first_byte: of.times("time_to_first_byte_seconds", "Time from the request's head to the answer's head, by what was done.", &["outcome"])?,
             policy: of.gauges("policy_info", "1 for the hash of the policy in force.", &["hash"])?,
             policy_reload_successful: of.gauge("policy_last_reload_successful", "1 if the last policy read could be taken, else 0.")?,
             policy_reload_timestamp: of.real("policy_last_reload_timestamp_seconds", "When a policy was last taken, in seconds since 1970.")?,
@@ -240,20 +240,32 @@ impl Family<'_> {
         help: &str,
         labels: &[&str],
     ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::new(name, help)
-            .namespace("larder")
-            .buckets(vec![
-                60.0,
-                600.0,
-                3600.0,
-                21_600.0,
-                86_400.0,
-                259_200.0,
-                604_800.0,
-                2_592_000.0,
-                7_776_000.0,
-            ]);
-        self.add("histogram", HistogramVec::new(options, labels)?)
+        let buckets = [
+            60.0,
+            600.0,
+            3600.0,
+            21_600.0,
+            86_400.0,
+            259_200.0,
+            604_800.0,
+            2_592_000.0,
+            7_776_000.0,
+        ];
+        self.histogram(name, help, labels, &buckets)
+    }
+
+    /// From half a millisecond to half a minute.
+    fn times(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let buckets = [
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            30.0,
+        ];
+        self.histogram(name, help, labels, &buckets)
     }
 
     fn histogram(
@@ -261,13 +273,11 @@ impl Family<'_> {
         name: &str,
         help: &str,
         labels: &[&str],
+        buckets: &[f64],
     ) -> Result<HistogramVec, prometheus::Error> {
         let options = HistogramOpts::new(name, help)
             .namespace("larder")
-            .buckets(vec![
-                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-                10.0, 30.0,
-            ]);
+            .buckets(buckets.to_vec());
         self.add("histogram", HistogramVec::new(options, labels)?)
     }
 }

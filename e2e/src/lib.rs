@@ -22,6 +22,7 @@ pub mod namespaces;
 pub mod node;
 pub mod olareg;
 pub mod programs;
+pub mod promtool;
 pub mod registries;
 pub mod runner;
 pub mod splitter;

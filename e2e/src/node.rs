@@ -124,17 +124,18 @@ impl Node {
 
     /// Applies the objects of a manifest, server side.
     pub fn apply(&self, manifest: &str) -> Result<String> {
-        let mut kubectl = self.kubectl_command()?;
-        kubectl.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
-        command::output_with_input(&mut kubectl, manifest.as_bytes())
+        self.apply_with(&[], manifest)
     }
 
     /// Has the API server say what it would make of the same, without keeping anything.
     pub fn try_out(&self, manifest: &str) -> Result<String> {
+        self.apply_with(&["--dry-run=server"], manifest)
+    }
+
+    fn apply_with(&self, options: &[&str], manifest: &str) -> Result<String> {
         let mut kubectl = self.kubectl_command()?;
-        kubectl.args(["apply", "--server-side", "--force-conflicts"]);
-        kubectl.args(["--dry-run=server", "-f", "-"]);
-        command::output_with_input(&mut kubectl, manifest.as_bytes())
+        kubectl.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
+        command::output_with_input(kubectl.args(options), manifest.as_bytes())
     }
 
     /// Runs ctr in the namespace of Kubernetes and returns what it prints.

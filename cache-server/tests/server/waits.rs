@@ -168,21 +168,28 @@ async fn a_cold_blob_comes_at_the_second_try_and_after_two_failures_for_the_next
     }
 }
 
+/// How an endpoint does not give what it has.
+const REFUSALS: [Fault; 3] = [
+    Fault::StatusWith(429, "retry-after", "120"),
+    Fault::Status(503),
+    Fault::Hang,
+];
+
+/// Two endpoints that have the same blob, and a cache that asks them in this order.
+async fn two_endpoints(bytes: &[u8]) -> ([FakeUpstream; 2], Digest, TestServer) {
+    let both = [FakeUpstream::start().await, FakeUpstream::start().await];
+    let [layer, _] = both.each_ref().map(|one| one.blob("a", bytes.to_vec()));
+    let endpoints = both.each_ref().map(FakeUpstream::endpoint);
+    let server = patient(TestServer::builder().endpoints(HOST, &endpoints));
+    (both, layer, server.start().await)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_blob_that_one_endpoint_does_not_give_comes_from_the_next() {
     let bytes = content(100_000, 1);
-    for fault in [
-        Fault::StatusWith(429, "retry-after", "120"),
-        Fault::Status(503),
-        Fault::Hang,
-    ] {
-        let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
-        bad.blob("a", bytes.clone());
-        let layer = good.blob("a", bytes.clone());
+    for fault in REFUSALS {
+        let ([bad, good], layer, server) = two_endpoints(&bytes).await;
         bad.fault("", fault, 99);
-        let endpoints = [bad.endpoint(), good.endpoint()];
-        let server = patient(TestServer::builder().endpoints(HOST, &endpoints));
-        let server = server.start().await;
         let reply = get(&server, &blob(&layer)).await;
         assert!(reply.content() == bytes);
         assert_eq!(reply.cache_status(), "larder; fwd=miss; stored");
@@ -195,19 +202,10 @@ async fn a_cold_blob_that_one_endpoint_does_not_give_comes_from_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rest_of_a_body_that_one_endpoint_broke_off_comes_from_the_next() {
     let bytes = content(100_000, 1);
-    for fault in [
-        Fault::StatusWith(429, "retry-after", "120"),
-        Fault::Status(503),
-        Fault::Hang,
-    ] {
-        let (bad, good) = (FakeUpstream::start().await, FakeUpstream::start().await);
-        bad.blob("a", bytes.clone());
-        let layer = good.blob("a", bytes.clone());
+    for fault in REFUSALS {
+        let ([bad, good], layer, server) = two_endpoints(&bytes).await;
         bad.fault("", Fault::Truncate(30_000), 1);
         bad.fault("", fault, 99);
-        let endpoints = [bad.endpoint(), good.endpoint()];
-        let server = patient(TestServer::builder().endpoints(HOST, &endpoints));
-        let server = server.start().await;
         let reply = get(&server, &blob(&layer)).await;
         assert!(reply.content() == bytes);
         server.settled().await;

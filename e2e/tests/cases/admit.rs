@@ -1,7 +1,7 @@
 //! What the API server takes and refuses, with the examples that stand beside the contracts.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{World, larder};
@@ -19,19 +19,7 @@ pub(crate) fn rejected_examples_are_refused_with_their_sentence(world: &mut Worl
     for path in examples("rejected")? {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("failed to read {}", path.display()))?;
-        let sentence = sentence(&text)
-            .with_context(|| format!("{} does not say why it is refused", path.display()))?;
-        match apply(world, &path) {
-            Ok(_) => bail!("{} was taken", path.display()),
-            Err(error) => {
-                let error = format!("{error:#}");
-                ensure!(
-                    error.contains(sentence),
-                    "{}: expected {sentence:?} in: {error}",
-                    path.display()
-                );
-            }
-        }
+        must_be_refused(apply(world, &path), &text, &path)?;
     }
     Ok(())
 }
@@ -52,29 +40,30 @@ pub(crate) fn changes_that_can_not_be_made_are_refused_with_their_sentence(
         world
             .node
             .kubectl(&["delete", "registrycache", "changed", "--namespace=default"])?;
-        let error = match refused {
-            Ok(_) => bail!("{} was taken", path.display()),
-            Err(error) => format!("{error:#}"),
-        };
-        let sentence = sentence(&text)
-            .with_context(|| format!("{} does not say why it is refused", path.display()))?;
-        ensure!(
-            error.contains(sentence),
-            "{}: expected {sentence:?} in: {error}",
-            path.display()
-        );
+        must_be_refused(refused, &text, &path)?;
     }
     Ok(())
 }
 
-/// Why an example is refused: its first line.
-fn sentence(text: &str) -> Option<&str> {
-    text.lines()
-        .next()
+/// For the reason that is the example's first line.
+fn must_be_refused(outcome: Result<String>, text: &str, path: &Path) -> Result<()> {
+    let first = text.lines().next();
+    let sentence = first
         .and_then(|line| line.strip_prefix("# refused: "))
+        .with_context(|| format!("{} does not say why it is refused", path.display()))?;
+    let error = match outcome {
+        Ok(_) => bail!("{} was taken", path.display()),
+        Err(error) => format!("{error:#}"),
+    };
+    ensure!(
+        error.contains(sentence),
+        "{}: expected {sentence:?} in: {error}",
+        path.display()
+    );
+    Ok(())
 }
 
-fn apply(world: &World, path: &std::path::Path) -> Result<String> {
+fn apply(world: &World, path: &Path) -> Result<String> {
     let path = path.to_str().context("the path is not UTF-8")?;
     // On the server only: nothing is to come to life here.
     world.node.kubectl(&[

@@ -1,11 +1,9 @@
 //! The Prometheus operator's objects: taken up when their API appears, and accepted by Prometheus' own tool.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::tools::packages;
-use e2e::{World, command};
+use e2e::{World, promtool};
 use serde_json::Value;
 
 use super::quickstart;
@@ -69,21 +67,5 @@ fn alerts_fire_when_they_should(rules: &Value, namespace: &str) -> Result<()> {
             "nothing makes {name} fire"
         );
     }
-    let directory = tempfile::tempdir().context("failed to make a directory")?;
-    let write = |name: &str, text: &str| {
-        std::fs::write(directory.path().join(name), text)
-            .with_context(|| format!("failed to write {name}"))
-    };
-    write("rules.yaml", &rules.to_string())?;
-    write("alerts.yaml", &happens)?;
-    packages::unpack(packages::PROMETHEUS, directory.path())?;
-    for arguments in [
-        ["check", "rules", "rules.yaml"],
-        ["test", "rules", "alerts.yaml"],
-    ] {
-        let mut promtool = Command::new(directory.path().join("usr/bin/promtool"));
-        let said = command::output(promtool.current_dir(&directory).args(arguments))?;
-        ensure!(said.contains("SUCCESS"), "promtool says: {said}");
-    }
-    Ok(())
+    promtool::try_rules(&rules.to_string(), &happens)
 }
