@@ -1,5 +1,7 @@
 //! The admin port: health, metrics, what is in force and what is stored. Keep it away from clients.
 
+mod answered;
+mod figures;
 mod status;
 mod store;
 mod warm;
@@ -21,6 +23,8 @@ use crate::metrics::Metrics;
 use crate::reload::Status;
 use crate::storage::Store;
 
+pub use answered::LastHour;
+
 /// What the admin port looks at.
 #[derive(Debug)]
 pub struct Admin {
@@ -32,6 +36,7 @@ pub struct Admin {
     pub token_file: Option<PathBuf>,
     pub static_hash: String,
     pub draining: AtomicBool,
+    pub last_hour: LastHour,
 }
 
 pub fn router(admin: Arc<Admin>) -> Router {
@@ -42,6 +47,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/configz", get(configz))
         .route("/", get(status::page))
         .route("/v1/status", get(status::json))
+        .route("/v1/figures", get(figures::json))
         .route("/v1/ls", get(store::list))
         .route("/v1/purge", post(store::purge))
         .with_state(admin.clone())

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, LastHour};
 use crate::bucket::{self, Bucket};
 use crate::cache::{Cache, Patience};
 use crate::clock::Clock;
@@ -102,7 +102,8 @@ impl App {
         let metrics = Arc::new(Metrics::new().map_err(Error::Metrics)?);
         let root = config.store.clone();
         let clock = options.clock.clone();
-        let store = blocking(move || Store::open(&root, clock))
+        let of_store = clock.clone();
+        let store = blocking(move || Store::open(&root, of_store))
             .await?
             .map_err(Error::Store)
             .map(Arc::new)?;
@@ -155,6 +156,7 @@ impl App {
             token_file: config.admin_token_file.clone(),
             static_hash: config.hash(),
             draining: AtomicBool::new(false),
+            last_hour: LastHour::new(clock),
         });
         let server = Server {
             listeners: data.listeners,
@@ -222,6 +224,11 @@ impl Parts {
             .map(|(certificates, metrics)| tokio::spawn(certificates.watch(metrics, stop.clone())));
         let admin = self.admin.clone();
         let ended = stop.clone();
+        let sampled = (self.admin.clone(), stop.clone());
+        let sampling = tokio::spawn(async move {
+            let (admin, stop) = sampled;
+            admin.last_hour.keep(&admin.metrics, stop).await;
+        });
         let administering = tokio::spawn(async move {
             let served = axum::serve(self.admin_listener, admin::router(admin))
                 .with_graceful_shutdown(async move { ended.cancelled().await });
@@ -245,6 +252,7 @@ impl Parts {
         if let Some(watching) = watching {
             let _ = watching.await;
         }
+        let _ = sampling.await;
         let _ = making_room.await;
         let _ = scrubbing.await;
         let _ = sharing.await;

@@ -7,6 +7,7 @@
 //! - [`place`]: where in a file the field stands that such a check refuses.
 //! - `file_schema` (feature `schema`): their JSON schemas, for editors.
 //! - [`configz`]: what the server answers when the operator asks which of them is in force.
+//! - [`figures`]: what the server says of how much it helps, and how its upstreams are.
 //! - `node_agent` (feature `kube`): the mirror files that the operator hands to the agents on the nodes, and their answers.
 //! - `registry_cache`, `cache_policy` and `conditions` (feature `kube`): the custom resources.
 //!   Their types are raw: public fields and no behaviour. The operator's resolve step turns them into the types above.
@@ -18,6 +19,7 @@ mod fuzz;
 pub mod values;
 
 pub mod configz;
+pub mod figures;
 pub mod place;
 pub mod policy;
 pub mod standalone;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Json};
 use serde::Serialize;
 
 use super::Admin;
-use crate::cache::CacheOutcome;
+use super::answered::Answered;
 use crate::last_error::LastError;
 use crate::upstream::EndpointCondition;
 
@@ -73,30 +73,12 @@ async fn look(admin: Arc<Admin>) -> Status {
     let store = admin.store.clone();
     let space = tokio::task::spawn_blocking(move || store.space()).await;
     let policy = admin.status.get();
-    let (metrics, mut requests, mut hits, mut stale) = (&admin.metrics, 0, 0, 0);
-    for (labels, count) in metrics.requests_by_label() {
-        if !labels
-            .iter()
-            .any(|label| label == "manifest" || label == "blob")
-        {
-            continue;
-        }
-        requests += count;
-        let is = |outcome: CacheOutcome| labels.iter().any(|label| label == outcome.as_str());
-        let from_cache = [
-            CacheOutcome::Hit,
-            CacheOutcome::Bucket,
-            CacheOutcome::Revalidated,
-            CacheOutcome::Joined,
-            CacheOutcome::Stale,
-        ];
-        hits += if from_cache.into_iter().any(is) {
-            count
-        } else {
-            0
-        };
-        stale += if is(CacheOutcome::Stale) { count } else { 0 };
-    }
+    let metrics = &admin.metrics;
+    let Answered {
+        requests,
+        hits,
+        stale,
+    } = Answered::so_far(metrics);
     let rules = admin.cache.rules();
     let mut upstreams: Vec<_> = rules
         .iter()

@@ -6,6 +6,9 @@ use super::client::Upstream;
 use super::health::Standing;
 use crate::last_error::LastError;
 
+/// Bytes of a reason that is passed on: enough for what went wrong at one endpoint.
+const LONGEST: usize = 400;
+
 /// How one endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +42,25 @@ impl EndpointCondition {
 }
 
 impl Upstream {
+    /// Why nothing can be had of it, if each of its endpoints failed again and again the last times, or asked for a pause. One that nobody asked is
+    /// not away.
+    pub fn away(&self) -> Option<String> {
+        let now = self.clock.now();
+        let mut reasons = Vec::new();
+        for endpoint in &self.endpoints {
+            let health = endpoint.health();
+            if !health.is_open() && !health.is_paused(now) {
+                return None;
+            }
+            let last = health.last_error.as_ref();
+            let error = last.map_or("it failed", |last| last.error.as_str());
+            reasons.push(format!("{}: {error}", endpoint.name));
+        }
+        let mut text = reasons.join("; ");
+        text.truncate(text.floor_char_boundary(LONGEST));
+        Some(text)
+    }
+
     /// Of each endpoint, in their order.
     pub fn conditions(&self) -> Vec<EndpointCondition> {
         let now = self.clock.now();

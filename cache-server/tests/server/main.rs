@@ -23,6 +23,7 @@ mod door;
 mod edits;
 mod failing_steps;
 mod faults;
+mod figures;
 mod headers;
 mod http2;
 mod identities;
