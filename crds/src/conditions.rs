@@ -26,6 +26,8 @@ pub const NOT_ENFORCEABLE: &str = "NotEnforceable";
 pub const NOT_PULLABLE: &str = "NotPullable";
 /// `True` when every node of the cluster pulls through the cache. Present only for caches that the node agent wires.
 pub const NODES_WIRED: &str = "NodesWired";
+/// `True` while no upstream is away. Present as soon as the cache servers have said how theirs are.
+pub const UPSTREAMS_REACHABLE: &str = "UpstreamsReachable";
 /// `True` on a `CachePolicy` whose rules can be used.
 pub const ACCEPTED: &str = "Accepted";
 /// `True` on a `CachePolicy` that a `RegistryCache` names.
@@ -88,6 +90,8 @@ pub enum Reason {
     NotWired,
     /// A Gateway does not take the route.
     NotAccepted,
+    /// Nothing can be had of an upstream at present.
+    UpstreamAway,
 }
 
 impl Reason {
@@ -119,6 +123,7 @@ impl Reason {
             Self::FallbackForbidden => "FallbackForbidden",
             Self::NotWired => "NotWired",
             Self::NotAccepted => "NotAccepted",
+            Self::UpstreamAway => "UpstreamAway",
         }
     }
 }

@@ -55,7 +55,7 @@ pub struct Policy {
     /// What happens where no rule matches.
     #[serde(default)]
     pub default_action: Action,
-    /// Freshness of tags where the matching rule says nothing else.
+    /// Freshness of tags where neither the matching rule nor the upstream says something else.
     #[serde(default)]
     pub freshness: Freshness,
     /// How much is kept.

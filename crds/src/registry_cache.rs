@@ -42,7 +42,7 @@ pub use pods::{PodMetadata, PodTemplatePatch};
 pub use server::{ConnectionsSpec, ServiceAccountSpec, TracingSpec};
 pub use status::{
     NodesStatus, PolicyGeneration, PolicyStatus, RegistryCacheStatus, RenderedMirror,
-    ReplicaBehind, RolloutStatus,
+    ReplicaBehind, RolloutStatus, UpstreamStatus, UsageStatus,
 };
 pub use tls::{IssuerRef, TlsSpec};
 pub use upstream::{
@@ -65,6 +65,8 @@ pub use upstream::{
     doc = "A pull-through cache for container images, its monitoring, and the mirror configuration for the nodes that use it.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "Hit ratio", type_ = "string", json_path = ".status.usage.hitRatio"),
+    printcolumn(name = "Stored", type_ = "string", json_path = ".status.usage.stored"),
     printcolumn(name = "Replicas", type_ = "string", json_path = ".status.replicasReady"),
     printcolumn(name = "Policy", type_ = "string", json_path = ".status.policy.summary"),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes.summary", priority = 1),
@@ -100,7 +102,7 @@ pub struct RegistryCacheSpec {
     /// What happens to requests that no rule of the policies matches.
     #[serde(default)]
     pub default_action: Action,
-    /// How long tags are answered from the cache where no rule says otherwise.
+    /// How long tags are answered from the cache where neither a rule nor the upstream says otherwise.
     #[serde(default)]
     pub freshness: FreshnessSpec,
     /// Number of cache servers. Each has a volume of its own and fills it by itself; all answer behind one Service.

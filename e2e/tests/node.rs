@@ -5,8 +5,8 @@ mod cases;
 use std::process::ExitCode;
 
 use cases::{
-    admit, chart, door, image, mirrors, missing, monitoring, nodes, outside, plain, policy, pull,
-    remove, repair,
+    admit, chart, door, figures, image, mirrors, missing, monitoring, nodes, outside, plain,
+    policy, pull, remove, repair,
 };
 
 fn main() -> ExitCode {
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         pull::second_pull_asks_the_upstream_for_no_blob,
         pull::index_of_two_platforms_is_pulled_for_the_nodes_own,
         pull::cached_image_is_pulled_by_tag_while_the_upstream_is_stopped,
+        figures::hit_ratio_and_an_upstream_that_is_away_are_told,
         policy::refused_image_falls_back_and_an_allowed_one_comes_back,
         policy::denied_image_is_forbidden_with_the_rules_name,
         policy::thirty_edits_are_confirmed_by_three_replicas_without_a_restart,

@@ -7,6 +7,7 @@ use kube::runtime::events::Recorder;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::confirm::{PodAccess, Propagations};
+use crate::figures::Ledger;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::optional_apis::OptionalApis;
@@ -29,6 +30,8 @@ pub struct Context {
     pub failures: Failures,
     /// What is known of the nodes that pull through the caches.
     pub nodes: Nodes,
+    /// What moves in the statuses.
+    pub figures: Ledger,
     turns: Semaphore,
 }
 
@@ -52,6 +55,7 @@ impl Context {
             propagations: Propagations::default(),
             failures: Failures::default(),
             nodes: Nodes::default(),
+            figures: Ledger::default(),
             turns: Semaphore::new(CONCURRENCY),
         }
     }

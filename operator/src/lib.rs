@@ -32,6 +32,7 @@ pub mod policy_status;
 pub mod await_daemon_set;
 pub mod containerd;
 pub mod doctor;
+pub mod figures;
 pub mod node_agent;
 pub mod nodes;
 

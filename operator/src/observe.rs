@@ -23,6 +23,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::confidential::Confidential;
+use crate::figures::Told;
 use crate::nodes::Sighting;
 use crate::optional_apis::OptionalApis;
 use crate::render::names;
@@ -63,6 +64,8 @@ pub struct Observed {
     pub classes: BTreeMap<String, FoundClass>,
     /// What the nodes said last.
     pub nodes: Sighting,
+    /// What the cache servers said last.
+    pub figures: Told,
 }
 
 /// What a reference to a policy leads to.
@@ -232,6 +235,7 @@ pub async fn observe(
         time: Timestamp::now().as_second(),
         classes,
         nodes: Sighting::default(),
+        figures: Told::default(),
     }))
 }
 

@@ -13,6 +13,7 @@ use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::confidential::Confidential;
+use crate::figures::Told;
 use crate::nodes::Sighting;
 use crate::observe::{FoundPolicy, Live, Observed, rendered_keys, secret_names, tls_secret};
 use crate::optional_apis::OptionalApis;
@@ -201,6 +202,7 @@ fn observed(
         time: 0,
         classes: BTreeMap::new(),
         nodes: Sighting::NotWired,
+        figures: Told::default(),
     }
 }
 

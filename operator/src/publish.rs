@@ -2,7 +2,7 @@
 
 use crds::conditions::{
     EXPOSURE_READY, MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE,
-    POLICY_APPLIED, READY, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
+    POLICY_APPLIED, READY, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED, UPSTREAMS_REACHABLE,
 };
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -222,8 +222,8 @@ fn tells(condition: &Condition, known: bool) -> bool {
     let is_news = !quiet.contains(&condition.reason.as_str());
     match condition.type_.as_str() {
         READY | POLICY_APPLIED | MONITORING_READY | EXPOSURE_READY | NODES_WIRED => is_news,
-        // A new cache has its mirrors at once; only that it has not, and what becomes of them later, is news.
-        MIRRORS_READY => is_news && (known || condition.status != "True"),
+        // A new cache has its mirrors at once, and upstreams that answer; only that it has not, and what becomes of them later, is news.
+        MIRRORS_READY | UPSTREAMS_REACHABLE => is_news && (known || condition.status != "True"),
         SUSPENDED | RISKY | NOT_ENFORCEABLE | NOT_PULLABLE => true,
         // A new cache has volumes as declared; only what becomes of them later is news.
         STORAGE_READY => known,

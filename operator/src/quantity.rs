@@ -10,6 +10,21 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     u64::try_from(nanos(text)?.div_euclid(1_000_000_000)).ok()
 }
 
+/// An amount of bytes for people: `1.5Gi`, `12Gi`, `640Mi`.
+pub(crate) fn rounded(bytes: u64) -> String {
+    let (unit, shift) = match bytes {
+        0..0x4000_0000 => ("Mi", 20),
+        0x4000_0000..0x100_0000_0000 => ("Gi", 30),
+        _ => ("Ti", 40),
+    };
+    let tenths = (u128::from(bytes) * 10 + (1 << (shift - 1))) >> shift;
+    if tenths < 100 && tenths % 10 != 0 {
+        format!("{}.{}{unit}", tenths / 10, tenths % 10)
+    } else {
+        format!("{}{unit}", (tenths + 5) / 10)
+    }
+}
+
 /// The amount in billionths. `None`: not a quantity, or beyond all bounds.
 fn nanos(text: &str) -> Option<i128> {
     let (sign, text) = match text.strip_prefix('-') {
@@ -90,6 +105,27 @@ mod tests {
         assert_eq!(bytes("1m"), Some(0));
         assert_eq!(bytes("-1"), None);
         assert_eq!(bytes("lots"), None);
+    }
+
+    #[test]
+    fn amounts_for_people_have_two_digits_at_least() {
+        let texts = [
+            0,
+            500_000,
+            5 << 20,
+            640 << 20,
+            3 << 29,
+            12 << 30,
+            100 << 30,
+            3 << 39,
+        ];
+        let texts = texts.map(rounded);
+        assert_eq!(
+            texts,
+            [
+                "0Mi", "0.5Mi", "5Mi", "640Mi", "1.5Gi", "12Gi", "100Gi", "1.5Ti"
+            ]
+        );
     }
 
     #[test]

@@ -6,13 +6,16 @@ use crds::conditions::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 use tokio::time::Instant;
 
 use crate::confirm::{self, Confirmation, PodState, Target};
 use crate::context::Context;
+use crate::figures::AnsweringPod;
 use crate::observe::Observed;
 use crate::report::{Failure, Settled, chain};
 use crate::resolve::{Growth, ResolvedCache};
+use crate::watches::CacheRef;
 use crate::{apply, observe, publish, render, report, resolve, retry};
 
 /// Until the deadline, pods with another policy are asked again after this.
@@ -54,15 +57,18 @@ pub async fn reconcile(
     name: &str,
 ) -> Result<Duration, Error> {
     let started = Instant::now();
+    let cache_ref: CacheRef = ObjectRef::new(name).within(namespace);
     let apis = context.apis.borrow().clone();
     let observed = observe::observe(&context.client, namespace, name, apis)
         .await
         .map_err(|source| Error::Observe { source })?;
     let Some(mut observed) = observed else {
         context.nodes.forget(namespace, name);
+        context.figures.forget(&cache_ref);
         return Ok(retry::periodic());
     };
     observed.nodes = context.nodes.seen(namespace, name);
+    observed.figures = context.figures.told(&cache_ref);
     let mut applied = Box::pin(bring_in_line(context, &observed)).await;
     // What could not be resolved has made no Service.
     let went_on = matches!(applied, Ok(_) | Err(Error::Pending { .. }));
@@ -88,6 +94,11 @@ pub async fn reconcile(
                 applied,
                 confirmation: &confirmation,
             };
+            let pods = answering(&observed, &confirmation);
+            let previous = observed.cache.status.clone().unwrap_or_default();
+            context
+                .figures
+                .declare(cache_ref, pods, &previous, Instant::now());
             let status = report::report(&observed, Ok(settled), &now());
             let elapsed = context.propagations.elapsed(&cache.owner.uid);
             let authorities = cache.authorities().and_then(|all| all.next);
@@ -136,6 +147,7 @@ async fn with_address(context: &Context, before: &Observed) -> Option<Observed> 
     now.live.cluster_ip(&name)?;
     Some(Observed {
         nodes: before.nodes.clone(),
+        figures: before.figures.clone(),
         ..now
     })
 }
@@ -226,6 +238,24 @@ async fn confirmation(
         confirmation.overdue = context.propagations.elapsed(uid) >= confirm::DEADLINE;
     }
     confirmation
+}
+
+/// The pods that say which policy they follow, and can be asked for more.
+fn answering(observed: &Observed, confirmation: &Confirmation) -> Vec<AnsweringPod> {
+    let answers = confirmation
+        .pods
+        .iter()
+        .filter(|pod| matches!(pod.state, PodState::Confirmed | PodState::Differs { .. }));
+    answers
+        .filter_map(|answer| {
+            let mut pods = observed.pods.iter();
+            let pod = pods.find(|pod| pod.name == answer.name)?;
+            Some(AnsweringPod {
+                name: pod.name.clone(),
+                address: pod.running_at.clone()?,
+            })
+        })
+        .collect()
 }
 
 /// Pods that don't run wake the cache when they do; pods that disagree have to be asked.

@@ -8,6 +8,7 @@ mod in_force;
 mod messages;
 mod mirrors;
 mod storage;
+mod upstreams;
 
 use crds::conditions::{self as names, Reason};
 use crds::registry_cache::{
@@ -111,6 +112,14 @@ pub fn report(
             })
         }
     };
+    status.usage = match &observed.figures.usage {
+        Some(usage) => Some(upstreams::usage(usage)),
+        None => previous.usage.clone(),
+    };
+    status.upstreams = upstreams::statuses(observed, &previous);
+    if let Some(state) = upstreams::state(&status.upstreams) {
+        conditions.set(names::UPSTREAMS_REACHABLE, state);
+    }
     status.observed_generation = generation;
     status.last_handled_reconcile_at = requested_at(observed).or(status.last_handled_reconcile_at);
     status.conditions = conditions.finish();

@@ -26,7 +26,7 @@ use crate::optional_apis::{self, OptionalApis};
 use crate::report::chain;
 use crate::resolve::Settings;
 use crate::watches::{GuardedCache, Scope};
-use crate::{controller, policy_status};
+use crate::{controller, figures, policy_status};
 
 /// Why the operator does not run.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +221,10 @@ async fn lead(parts: Parts<'_>) {
             ready.store(true, Ordering::Relaxed);
         }
         // The agents mount one object for the caches of all namespaces.
-        nodes::run(context.clone(), all).await;
+        tokio::join!(
+            nodes::run(context.clone(), &all),
+            figures::run(context.clone(), &all),
+        );
     };
     tokio::select! {
         _ = controllers => {}

@@ -47,6 +47,17 @@ pub struct Scope {
     pub wake: mpsc::UnboundedSender<CacheRef>,
 }
 
+impl Scope {
+    /// Wakes a cache in whichever of the namespaces it is.
+    pub fn wake_one(scopes: &[Self], cache: CacheRef) {
+        let mut knowing = scopes.iter();
+        if let Some(scope) = knowing.find(|one| one.caches.get(&cache).is_some()) {
+            // The receiver is gone only when the operator ends.
+            let _ = scope.wake.send(cache);
+        }
+    }
+}
+
 /// The parts that all watches need.
 #[derive(Clone)]
 pub struct Wake {

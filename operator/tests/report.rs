@@ -15,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::DynamicObject;
 use operator::apply::{Applied, Error};
 use operator::confirm::{Confirmation, PodPolicy, PodState};
+use operator::figures::{Told, Usage};
 use operator::nodes::count::Trouble;
 use operator::nodes::{NodesSeen, Sighting};
 use operator::observe::Observed;
@@ -395,7 +396,7 @@ fn a_failure_keeps_what_was_known() {
     insta::assert_snapshot!(table(&status.conditions), @r"
     Ready=False Failed: the API server is away
     Reconciling=True Failed: the API server is away
-    PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy ab55fd4573f3.
+    PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy 33d6d1cd3077.
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
     StorageReady=True Succeeded: Each volume has the declared size of 50Gi.
     MirrorsReady=True Succeeded: All 2 mirrors are rendered.
@@ -509,6 +510,88 @@ fn what_nodes_say_is_told_and_stays_until_they_say_more() {
     assert!(wired(&status(&observed)).contains("NotOwned: It is somebody else's."));
     observed.nodes = Sighting::NotWired;
     assert_eq!(wired(&status(&observed)), " ");
+}
+
+#[test]
+fn what_moves_is_told_as_it_was_seen_and_kept_while_nobody_looks() {
+    let mut observed = observed();
+    let cache = resolve(&observed, &support::settings()).unwrap();
+    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
+    let status = |observed: &Observed| {
+        let settled = Settled {
+            cache: &cache,
+            applied: &applied(2, 2),
+            confirmation: &both,
+        };
+        report(observed, Ok(settled), &time(0))
+    };
+    let reachable = |status: &RegistryCacheStatus| {
+        let mut all = status.conditions.iter();
+        let condition = all.find(|one| one.type_ == "UpstreamsReachable");
+        condition.map(|one| table(std::slice::from_ref(one)))
+    };
+    let nothing = status(&observed);
+    assert_eq!((&nothing.usage, &nothing.upstreams), (&None, &vec![]));
+    assert_eq!(reachable(&nothing), None);
+
+    let hosts: Vec<_> = observed
+        .cache
+        .spec
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.host.clone())
+        .collect();
+    let well = hosts.iter().map(|host| (host.clone(), None));
+    observed.figures = Told {
+        usage: Some(Usage {
+            requests: 1000,
+            hits: 934,
+            used: 3 << 29,
+            maximum: 100 << 30,
+        }),
+        upstreams: Some(
+            well.clone()
+                .chain([("gone.example".to_owned(), None)])
+                .collect(),
+        ),
+    };
+    let seen = status(&observed);
+    let usage = seen.usage.clone().unwrap();
+    assert_eq!(usage.hit_ratio.as_deref(), Some("93%"));
+    assert_eq!(usage.stored, "1.5Gi/100Gi");
+    let told: Vec<_> = seen.upstreams.iter().map(|one| one.host.clone()).collect();
+    let mut declared = hosts.clone();
+    declared.sort();
+    assert_eq!(told, declared, "without one that is not declared any more");
+    insta::assert_snapshot!(reachable(&seen).unwrap());
+
+    // Nobody looked since the operator's start, and the reconcile failed.
+    observed.cache.status = Some(seen.clone());
+    let away = observed.figures.upstreams.take().map(|mut all| {
+        all.insert(
+            hosts[0].clone(),
+            Some("for 1 of 2 replicas: timeout".to_owned()),
+        );
+        all
+    });
+    observed.figures = Told::default();
+    let failure = Failure {
+        reason: Reason::Failed,
+        message: "No.".to_owned(),
+        stalled: false,
+        policy: false,
+    };
+    let failed = report(&observed, Err(&failure), &time(1));
+    assert_eq!(
+        (&failed.usage, &failed.upstreams),
+        (&seen.usage, &seen.upstreams)
+    );
+    assert_eq!(reachable(&failed), reachable(&seen));
+
+    observed.figures.upstreams = away;
+    let seen = status(&observed);
+    assert!(!seen.upstreams.iter().all(|one| one.reachable));
+    insta::assert_snapshot!(reachable(&seen).unwrap());
 }
 
 #[test]

@@ -37,7 +37,10 @@ pub struct Kept<'a> {
 #[derive(Debug)]
 pub struct Decisions {
     rules: Vec<CompiledRule>,
-    default: Outcome,
+    default_action: Action,
+    /// Of the upstreams that say something of their own.
+    upstreams: Vec<(RegistryHost, Tags)>,
+    default_tags: Tags,
 }
 
 #[derive(Debug)]
@@ -46,29 +49,25 @@ struct CompiledRule {
     upstreams: Vec<RegistryHost>,
     repositories: Vec<GlobMatcher>,
     tags: Vec<GlobMatcher>,
-    outcome: Outcome,
-}
-
-#[derive(Debug)]
-struct Outcome {
     action: Action,
-    freshness: Freshness,
-    immutable_tags: Vec<GlobMatcher>,
+    /// `None`: the upstream or the policy says it.
+    freshness: Option<Tags>,
     retention: Retention,
 }
 
-impl Outcome {
-    fn new(action: Action, freshness: &Freshness, retention: Option<&Retention>) -> Self {
-        let immutable_tags = freshness
-            .immutable_tags
-            .iter()
-            .map(crate::values::TagGlob::matcher)
-            .collect();
+/// How long tags are answered from the cache.
+#[derive(Debug)]
+struct Tags {
+    freshness: Freshness,
+    immutable: Vec<GlobMatcher>,
+}
+
+impl Tags {
+    fn new(freshness: &Freshness) -> Self {
+        let immutable = freshness.immutable_tags.iter();
         Self {
-            action,
             freshness: freshness.clone(),
-            immutable_tags,
-            retention: retention.cloned().unwrap_or_default(),
+            immutable: immutable.map(crate::values::TagGlob::matcher).collect(),
         }
     }
 }
@@ -89,15 +88,19 @@ impl Decisions {
                 .iter()
                 .map(crate::values::TagGlob::matcher)
                 .collect(),
-            outcome: Outcome::new(
-                rule.action,
-                rule.freshness.as_ref().unwrap_or(&policy.freshness),
-                rule.retention.as_ref(),
-            ),
+            action: rule.action,
+            freshness: rule.freshness.as_ref().map(Tags::new),
+            retention: rule.retention.clone().unwrap_or_default(),
+        });
+        let upstreams = policy.upstreams.iter().filter_map(|upstream| {
+            let tags = Tags::new(upstream.freshness.as_ref()?);
+            Some((upstream.host.clone(), tags))
         });
         Self {
             rules: rules.collect(),
-            default: Outcome::new(policy.default_action, &policy.freshness, None),
+            default_action: policy.default_action,
+            upstreams: upstreams.collect(),
+            default_tags: Tags::new(&policy.freshness),
         }
     }
 
@@ -108,22 +111,29 @@ impl Decisions {
     /// pulled, and one that does not serve (Refuse, Deny) is passed over, so that a forbidden tag does not forbid its siblings.
     pub fn decide<'a>(&'a self, subject: Subject<'_>) -> Decision<'a> {
         let rule = self.rules.iter().find(|rule| rule.matches(subject));
-        let outcome = rule.map_or(&self.default, |rule| &rule.outcome);
+        let tags = rule
+            .and_then(|rule| rule.freshness.as_ref())
+            .or_else(|| self.of_upstream(subject.upstream))
+            .unwrap_or(&self.default_tags);
         Decision {
-            action: outcome.action,
+            action: rule.map_or(self.default_action, |rule| rule.action),
             rule: rule.map(|rule| rule.name.as_str()),
-            freshness: &outcome.freshness,
-            immutable: subject
-                .tag
-                .is_some_and(|tag| any(&outcome.immutable_tags, tag)),
+            freshness: &tags.freshness,
+            immutable: subject.tag.is_some_and(|tag| any(&tags.immutable, tag)),
         }
+    }
+
+    fn of_upstream(&self, host: &RegistryHost) -> Option<&Tags> {
+        let mut all = self.upstreams.iter();
+        all.find(|(upstream, _)| upstream == host)
+            .map(|(_, tags)| tags)
     }
 
     /// Whether any rule says what is kept.
     pub fn retain(&self) -> bool {
         self.rules
             .iter()
-            .any(|rule| rule.outcome.retention != Retention::default())
+            .any(|rule| rule.retention != Retention::default())
     }
 
     /// What is kept of stored content. Unlike a request by digest, content is known to have a tag or none, so a rule with
@@ -137,7 +147,7 @@ impl Decisions {
             })
             .map(|rule| Kept {
                 rule: &rule.name,
-                retention: &rule.outcome.retention,
+                retention: &rule.retention,
             })
     }
 }
@@ -147,7 +157,7 @@ impl CompiledRule {
         let tag_matches = match subject.tag {
             _ if self.tags.is_empty() => true,
             Some(tag) => any(&self.tags, tag),
-            None => self.outcome.action.serves(),
+            None => self.action.serves(),
         };
         tag_matches
             && (self.upstreams.is_empty() || self.upstreams.contains(subject.upstream))

@@ -16,6 +16,7 @@ upstreams:
   proxy: http://proxy.example:3128
   clientCertificate: {certificateFile: /tls.crt, keyFile: /tls.key}
   limits: {concurrency: 8, bytesPerSecond: 1000000}
+  freshness: {refreshAfter: 1m, immutableTags: ['*-final']}
 allowAnonymousPrivate: true
 defaultUpstream: docker.io
 rules:
@@ -118,6 +119,30 @@ fn rule_sets_the_freshness_of_its_tags() {
     });
     assert_eq!(decision.freshness.refresh_after, Duration::from_secs(3600));
     assert!(decision.immutable);
+}
+
+#[test]
+fn upstream_sets_the_freshness_of_tags_of_which_no_rule_says_it() {
+    let policy = FULL.replace(
+        "- name: theirs\n",
+        "- name: theirs\n  upstreams: [docker.io]\n",
+    );
+    let decisions = Decisions::new(&Policy::parse(&policy).unwrap());
+    let fresh_for = |upstream: &str, repository, tag| {
+        let decision = decisions.decide(Subject {
+            upstream: &upstream.parse().unwrap(),
+            repository,
+            tag: Some(tag),
+        });
+        let seconds = decision.freshness.refresh_after.as_secs();
+        (seconds, decision.immutable)
+    };
+    assert_eq!(fresh_for("quay.io", "a", "1-final"), (60, true));
+    assert_eq!(fresh_for("quay.io", "a", "latest"), (60, false));
+    // A rule that matches and says nothing of it changes nothing.
+    assert_eq!(fresh_for("quay.io", "ours/secret", "1"), (60, false));
+    assert_eq!(fresh_for("docker.io", "a", "1-final"), (300, false));
+    assert_eq!(fresh_for("docker.io", "ours/app", "v1.2"), (3600, true));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Identity;
+use super::{Freshness, Identity};
 use crate::values::{Endpoint, RegistryHost, RepositoryPrefix};
 
 /// Most credentials of one upstream.
@@ -44,6 +44,9 @@ pub struct Upstream {
     /// How much may be asked of it.
     #[serde(default, skip_serializing_if = "Limits::are_absent")]
     pub limits: Limits,
+    /// Freshness of its tags where the matching rule says nothing else. Absent: as the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Freshness>,
 }
 
 /// A certificate and its key, in PEM. The files are read again when they change.
@@ -142,6 +145,7 @@ impl Upstream {
             proxy: None,
             client_certificate: None,
             limits: Limits::default(),
+            freshness: None,
         }
     }
 

@@ -25,7 +25,7 @@ pub struct RegistryCacheStatus {
     /// The mirror configurations that are rendered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<RenderedMirror>,
-    /// `Ready`, `PolicyApplied`, `MonitoringReady`, `StorageReady` and `MirrorsReady`; `NodesWired` where the node agent wires the cache, `ExposureReady`
+    /// `Ready`, `PolicyApplied`, `MonitoringReady`, `StorageReady` and `MirrorsReady`; `UpstreamsReachable` as soon as that is known; `NodesWired` where the node agent wires the cache, `ExposureReady`
     /// where a Gateway shows it; `Reconciling`,
     /// `Stalled`, `Suspended`, `Risky`, `NotEnforceable` and `NotPullable` only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,6 +41,39 @@ pub struct RegistryCacheStatus {
     /// How many nodes of this cluster pull through the cache. Absent where the node agent does not wire it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesStatus>,
+    /// How much the cache helps, and how full it is. Rounded, and written every five minutes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageStatus>,
+    /// How the upstreams are, as far as the cache servers asked them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".to_owned()]))]
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// How much a cache helps, and how full it is.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageStatus {
+    /// Part of the last hour's requests for manifests and blobs that the cache answered, as `93%`. Absent: there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hit_ratio: Option<String>,
+    /// What the fullest cache server stores, of what it may, as `12Gi/100Gi`.
+    #[serde(default)]
+    pub stored: String,
+}
+
+/// How an upstream is.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamStatus {
+    /// What image names say.
+    pub host: String,
+    /// Whether it can be had of what is not stored. What nobody asked counts as reachable.
+    pub reachable: bool,
+    /// Why it can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A restart of the cache servers, one after the other.

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::IdentitySpec;
+use crate::cache_policy::FreshnessSpec;
 
 /// A registry that the cache pulls from.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct UpstreamSpec {
     /// How much may be asked of the upstream by each cache server. Changes take effect without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
+    /// How long its tags are answered from the cache where no rule says otherwise. Default: as `freshness` of the cache says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<FreshnessSpec>,
 }
 
 /// A certificate and its key.

@@ -3,6 +3,7 @@
 pub(crate) mod admit;
 pub(crate) mod chart;
 pub(crate) mod door;
+pub(crate) mod figures;
 pub(crate) mod image;
 pub(crate) mod mirrors;
 pub(crate) mod missing;

@@ -62,7 +62,14 @@ pub(crate) fn ready_waits_for_the_pods_of_the_cache(fleet: &mut Fleet) -> Result
 }
 
 pub(crate) fn reconciles_without_a_change_write_nothing(fleet: &mut Fleet) -> Result<()> {
-    fleet.ready()?;
+    let cache = fleet.ready()?;
+    // Nobody pulls, so that after the first figures there are no others.
+    wait::until("the first figures", LIMIT, || {
+        let object = cache.json(&fleet.world.node, "registrycache", &cache.name)?;
+        let usage = &object["status"]["usage"];
+        ensure!(usage.is_object(), "the usage is {usage}");
+        Ok(())
+    })?;
     let mut before = versions(&fleet.world.node)?;
     wait::until("all to come to rest", LIMIT, || {
         let now = versions(&fleet.world.node)?;

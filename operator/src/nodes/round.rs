@@ -50,12 +50,12 @@ pub enum Error {
 }
 
 /// Hands over the files of all caches and asks the agents until dropped. Without agents it does nothing.
-pub async fn run(context: Arc<Context>, scopes: Vec<Scope>) {
+pub async fn run(context: Arc<Context>, scopes: &[Scope]) {
     let Some(settings) = context.nodes.settings.clone() else {
         return std::future::pending().await;
     };
     // What exists is not known before, and what does not exist is taken from the nodes.
-    for scope in &scopes {
+    for scope in scopes {
         if scope.caches.wait_until_ready().await.is_err() {
             return std::future::pending().await;
         }
@@ -76,12 +76,7 @@ pub async fn run(context: Arc<Context>, scopes: Vec<Scope>) {
         let hurry = match outcome {
             Ok((seen, lagging)) => {
                 for (namespace, name) in context.nodes.take(seen) {
-                    let cache = ObjectRef::new(&name).within(&namespace);
-                    let mut knowing = scopes.iter();
-                    if let Some(scope) = knowing.find(|one| one.caches.get(&cache).is_some()) {
-                        // The receiver is gone only when the operator ends.
-                        let _ = scope.wake.send(cache);
-                    }
+                    Scope::wake_one(scopes, ObjectRef::new(&name).within(&namespace));
                 }
                 lagging
             }

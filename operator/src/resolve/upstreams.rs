@@ -9,6 +9,7 @@ use crds::values::{Endpoint, RegistryHost};
 
 use super::Problem;
 use super::identity::{self, PodToken};
+use super::policies;
 use super::secrets::{self, MountedSecret};
 use crate::observe::{Observed, SecretKeys};
 use crate::render::names::Owner;
@@ -102,6 +103,14 @@ fn resolve(
             .map(|text| text.parse().map_err(|error| invalid("proxy", &error)))
             .transpose()?,
         limits: spec.limits.as_ref().map(limits).unwrap_or_default(),
+        freshness: spec
+            .freshness
+            .as_ref()
+            .map(|spec| {
+                policies::freshness(spec)
+                    .map_err(|(field, reason)| invalid(&format!("freshness.{field}"), &reason))
+            })
+            .transpose()?,
         ..Upstream::named(host.clone())
     };
     if let Some(reference) = &spec.ca_secret_ref {

@@ -105,5 +105,6 @@ pub(crate) fn observed(path: &Path) -> Observed {
         time: 1_700_000_000,
         classes: BTreeMap::new(),
         nodes: Sighting::NotWired,
+        figures: operator::figures::Told::default(),
     }
 }
