@@ -7,6 +7,7 @@ mod measure;
 mod program;
 mod report;
 mod secure;
+mod slow_disk;
 mod target;
 mod upstream;
 
@@ -18,7 +19,7 @@ use bench::section;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use content::Content;
-use measure::{Setting, cold, hot, manifests, many, start};
+use measure::{Setting, cold, hot, manifests, many, stall, start};
 use report::Report;
 use secure::Pair;
 use upstream::Upstream;
@@ -31,7 +32,7 @@ fn main() -> Result<()> {
             [flag, path] if flag == "--write" => write = Some(PathBuf::from(path)),
             [flag, name] if flag == "--only" => only.clone_from(name),
             _ => bail!(
-                "usage: bench [--only idle|cold|small|manifests|hot|many|start] [--write FILE]"
+                "usage: bench [--only idle|cold|small|manifests|hot|stall|many|start] [--write FILE]"
             ),
         }
     }
@@ -57,11 +58,7 @@ fn run(only: &str) -> Result<Report> {
         content.blob(2, content::LARGEST),
     ];
     let manifest = content.manifest("v1");
-    let mut files: Vec<(&str, String)> = vec![
-        ("manifests", manifest.clone()),
-        ("manifests", "v1".to_owned()),
-    ];
-    files.extend(blobs.iter().map(|digest| ("blobs", digest.clone())));
+    let files = measure::files(&manifest, &blobs);
     let place = |name: &str| {
         let path = directory.path().join(name);
         std::fs::create_dir_all(&path).context("failed to create a directory")?;
@@ -80,12 +77,13 @@ fn run(only: &str) -> Result<Report> {
         manifest,
     };
     let mut report = Report::new();
-    let measures: [(&str, Measure); 7] = [
+    let measures: [(&str, Measure); 8] = [
         ("idle", many::idle),
         ("cold", cold::measure),
         ("small", cold::many_small),
         ("manifests", manifests::measure),
         ("hot", hot::measure),
+        ("stall", stall::measure),
         ("many", many::downloads),
         ("start", start::measure),
     ];

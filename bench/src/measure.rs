@@ -4,6 +4,7 @@ pub(crate) mod cold;
 pub(crate) mod hot;
 pub(crate) mod manifests;
 pub(crate) mod many;
+pub(crate) mod stall;
 pub(crate) mod start;
 
 use std::net::SocketAddr;
@@ -39,9 +40,22 @@ pub(crate) struct Setting {
 impl Setting {
     /// The servers in the order of this round.
     pub(crate) fn targets(&self, round: usize) -> [(usize, &Target); 3] {
-        let targets = [(0, &self.larder), (1, &self.distribution), (2, &self.nginx)];
-        [0, 1, 2].map(|place| targets[(place + round) % 3])
+        in_turn([&self.larder, &self.distribution, &self.nginx], round)
     }
+}
+
+/// The servers with their places, in the order of this round.
+pub(crate) fn in_turn(targets: [&Target; 3], round: usize) -> [(usize, &Target); 3] {
+    [0, 1, 2]
+        .map(|place| (place + round) % 3)
+        .map(|place| (place, targets[place]))
+}
+
+/// What nginx serves, as it stands in paths.
+pub(crate) fn files(manifest: &str, blobs: &[String]) -> Vec<(&'static str, String)> {
+    let manifests = [manifest, "v1"].map(|reference| ("manifests", reference.to_owned()));
+    let blobs = blobs.iter().map(|digest| ("blobs", digest.clone()));
+    manifests.into_iter().chain(blobs).collect()
 }
 
 pub(crate) fn blob_path(digest: &str) -> String {
