@@ -41,6 +41,9 @@ pub(crate) fn run_levels(without_node: bool, long: bool) -> Result<Counts> {
         counts.add(level("the chart", 2, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "chart"]))
         })?);
+        counts.add(level("a release", 6, || {
+            run_tests(cargo(["test", "--package", "e2e", "--test", "release"]))
+        })?);
         counts.add(level("tests on a real node", 25, || {
             run_tests(cargo(["test", "--package", "e2e", "--test", "node"]))
         })?);
