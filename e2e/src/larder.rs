@@ -4,7 +4,7 @@ mod cache;
 mod metrics;
 mod policy;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -99,6 +99,24 @@ metadata:
   labels: {{pod-security.kubernetes.io/enforce: restricted}}
 "
     )
+}
+
+/// The objects that stand beside the contracts, each in a file: `accepted`, `rejected` or `changed`.
+pub fn examples(kind: &str) -> Result<Vec<PathBuf>> {
+    let folder = workspace().join("crds/examples").join(kind);
+    let entries = std::fs::read_dir(&folder)
+        .with_context(|| format!("failed to list {}", folder.display()))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(
+            entry
+                .with_context(|| format!("failed to list {}", folder.display()))?
+                .path(),
+        );
+    }
+    paths.sort();
+    anyhow::ensure!(!paths.is_empty(), "{} is empty", folder.display());
+    Ok(paths)
 }
 
 /// The quick start of the documentation, word for word.

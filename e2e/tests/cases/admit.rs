@@ -1,14 +1,14 @@
 //! What the API server takes and refuses, with the examples that stand beside the contracts.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{World, larder};
 
 pub(crate) fn accepted_examples_are_taken(world: &mut World) -> Result<()> {
     larder::install(world)?;
-    for path in examples("accepted")? {
+    for path in larder::examples("accepted")? {
         apply(world, &path).with_context(|| format!("{} was refused", path.display()))?;
     }
     Ok(())
@@ -16,7 +16,7 @@ pub(crate) fn accepted_examples_are_taken(world: &mut World) -> Result<()> {
 
 pub(crate) fn rejected_examples_are_refused_with_their_sentence(world: &mut World) -> Result<()> {
     larder::install(world)?;
-    for path in examples("rejected")? {
+    for path in larder::examples("rejected")? {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("failed to read {}", path.display()))?;
         must_be_refused(apply(world, &path), &text, &path)?;
@@ -28,7 +28,7 @@ pub(crate) fn changes_that_can_not_be_made_are_refused_with_their_sentence(
     world: &mut World,
 ) -> Result<()> {
     larder::install(world)?;
-    for path in examples("changed")? {
+    for path in larder::examples("changed")? {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("failed to read {}", path.display()))?;
         let (before, after) = text
@@ -74,21 +74,4 @@ fn apply(world: &World, path: &Path) -> Result<String> {
         "--filename",
         path,
     ])
-}
-
-fn examples(kind: &str) -> Result<Vec<PathBuf>> {
-    let folder = larder::workspace().join("crds/examples").join(kind);
-    let entries =
-        fs::read_dir(&folder).with_context(|| format!("failed to list {}", folder.display()))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(
-            entry
-                .with_context(|| format!("failed to list {}", folder.display()))?
-                .path(),
-        );
-    }
-    paths.sort();
-    ensure!(!paths.is_empty(), "{} is empty", folder.display());
-    Ok(paths)
 }

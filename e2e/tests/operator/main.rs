@@ -4,6 +4,7 @@ mod away;
 mod conflict;
 mod deleted;
 mod elected;
+mod examples;
 mod golden;
 mod killed;
 mod lifecycle;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         away::api_server_that_restarts_at_any_write_is_only_waited_for,
         deleted::children_deleted_at_random_come_back,
         conflict::writer_that_disagrees_is_outlasted,
+        examples::every_accepted_example_settles_and_is_left_alone,
         malformed::malformed_objects_stop_neither_the_operator_nor_other_caches,
     ])
 }

@@ -13,6 +13,38 @@ use super::ready::{self, cache};
 /// The operator looks every half minute which kinds exist.
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// A certificate that nobody reads.
+const PEM: &str = "-----BEGIN CERTIFICATE-----\nb2xk\n-----END CERTIFICATE-----\n";
+
+/// What a cache asks cert-manager for, and waits for.
+pub(crate) fn wanted_certificate(
+    cluster: &mut Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Value> {
+    let cache = format!("{}/{name}", objects("registrycaches", namespace));
+    let certificate = format!("{}/{name}", objects("certificates", namespace));
+    cluster.wait_for("the Certificate", LIMIT, |cluster| {
+        let ready = condition(&cluster.get(&cache)?, "Ready").clone();
+        ensure!(
+            ready["reason"] == "CertificatePending",
+            "the condition is {ready}"
+        );
+        cluster.get(&certificate)
+    })
+}
+
+/// As cert-manager.
+pub(crate) fn issue(cluster: &Cluster, certificate: &Value) -> Result<()> {
+    let namespace = &certificate["metadata"]["namespace"];
+    let issued = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": certificate["spec"]["secretName"], "namespace": namespace},
+        "stringData": {"tls.crt": PEM, "tls.key": "key", "ca.crt": PEM},
+    });
+    cluster.apply(&issued.to_string())
+}
+
 fn must_be(cluster: &Cluster, namespace: &str, type_: &str, reason: &str) -> Result<String> {
     let cache = cluster.get(&cache(namespace))?;
     let condition = condition(&cache, type_);
@@ -105,11 +137,7 @@ pub(crate) fn a_certificate_comes_before_the_pods_that_show_it(
     }});
     cluster.run(cluster.api.merge(&cache(namespace), &guarded))?;
     let operator = cluster.start_operator()?;
-    let certificate = format!("{}/images", objects("certificates", namespace));
-    let wanted = cluster.wait_for("the Certificate", LIMIT, |cluster| {
-        must_be(cluster, namespace, "Ready", "CertificatePending")?;
-        cluster.get(&certificate)
-    })?;
+    let wanted = wanted_certificate(cluster, namespace, "images")?;
     let names: Vec<&str> = wanted["spec"]["dnsNames"]
         .as_array()
         .into_iter()
@@ -121,19 +149,11 @@ pub(crate) fn a_certificate_comes_before_the_pods_that_show_it(
     }
     let sets = cluster.list(&objects("statefulsets", namespace))?;
     ensure!(sets.is_empty(), "pods came before their certificate");
-    // As cert-manager; nobody reads the certificate here.
-    let secret = wanted["spec"]["secretName"].as_str().unwrap_or_default();
-    let pem = "-----BEGIN CERTIFICATE-----\nb2xk\n-----END CERTIFICATE-----\n";
-    let issued = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": secret, "namespace": namespace},
-        "stringData": {"tls.crt": pem, "tls.key": "key", "ca.crt": pem},
-    });
-    cluster.apply(&issued.to_string())?;
+    issue(cluster, &wanted)?;
     cluster.wait_until_cache_is_ready(namespace, "images")?;
     let mirror = format!("{}/images-mirror-nodes", objects("configmaps", namespace));
     let told = cluster.get(&mirror)?["data"]["ca.crt"].clone();
-    ensure!(told == pem, "nodes are told of {told}");
+    ensure!(told == PEM, "nodes are told of {told}");
     rest(cluster, &operator, namespace)?;
     operator.terminate()?;
     forget(cluster, namespace)?;
