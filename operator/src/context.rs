@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use kube::Client;
-use kube::runtime::events::Recorder;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::confirm::{PodAccess, Propagations};
+use crate::events::Recorder;
 use crate::figures::Ledger;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
@@ -44,7 +44,7 @@ impl Context {
         metrics: Arc<Metrics>,
         apis: watch::Receiver<OptionalApis>,
     ) -> Self {
-        let recorder = Recorder::new(client.clone(), "larder-operator".into());
+        let recorder = Recorder::new(client.clone());
         Self {
             client,
             settings,

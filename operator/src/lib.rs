@@ -40,6 +40,7 @@ pub mod admin;
 pub mod confidential;
 pub mod context;
 pub mod election;
+pub mod events;
 pub mod memory;
 pub mod metrics;
 pub mod optional_apis;

@@ -8,11 +8,12 @@ use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType};
 use kube::{Api, Client, Resource as _};
 use serde_json::json;
 
 use crate::apply::plan::Plan;
+use crate::events::Recorder;
 use crate::report::{Condition, Conditions, State, chain, restarts, truncate};
 
 const STATUS_MANAGER: &str = "larder.dev/operator-status";

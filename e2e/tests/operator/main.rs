@@ -13,6 +13,7 @@ mod many;
 mod optional;
 mod ready;
 mod refused;
+mod rollout;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         away::api_server_that_restarts_at_any_write_is_only_waited_for,
         deleted::children_deleted_at_random_come_back,
         conflict::writer_that_disagrees_is_outlasted,
+        rollout::a_restart_is_told_until_it_is_over,
         examples::every_accepted_example_settles_and_is_left_alone,
         malformed::malformed_objects_stop_neither_the_operator_nor_other_caches,
     ])
