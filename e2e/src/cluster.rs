@@ -157,9 +157,16 @@ impl Cluster {
         wait.extend(kinds.iter().map(String::as_str));
         self.kubectl(&wait)?;
         self.create_namespace(NAMESPACE)?;
+        self.install_rights(RELEASE, NAMESPACE, &[])
+    }
+
+    /// Applies the account of an operator and its rights, as the chart has them for a release with these values, each
+    /// `name=value`.
+    pub fn install_rights(&self, release: &str, namespace: &str, values: &[&str]) -> Result<()> {
         let mut helm = std::process::Command::new(self.tools.path("helm")?);
-        helm.args(["template", RELEASE, "--namespace", NAMESPACE])
+        helm.args(["template", release, "--namespace", namespace])
             .arg(workspace().join("helm"))
+            .args(values.iter().flat_map(|value| ["--set", value]))
             .env("HELM_CACHE_HOME", self.directory.join("helm/cache"))
             .env("HELM_CONFIG_HOME", self.directory.join("helm/config"))
             .env("HELM_DATA_HOME", self.directory.join("helm/data"));

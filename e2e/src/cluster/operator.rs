@@ -40,6 +40,8 @@ pub struct OperatorOptions {
     pub environment: Vec<(String, String)>,
     /// Whether it works only while it holds the Lease. Without one, an operator that was killed is replaced at once.
     pub elected: bool,
+    /// Namespace and name of the service account that it has. Default: the one with rights in all namespaces.
+    pub account: Option<(String, String)>,
 }
 
 /// A running operator. Dropping it kills it.
@@ -62,12 +64,16 @@ impl Cluster {
         self.started_operators += 1;
         let number = self.started_operators;
         let health = format!("127.0.0.1:{}", FIRST_PORT + number % 1_000);
+        let (namespace, account) = match &options.account {
+            Some((namespace, name)) => (namespace.as_str(), name.as_str()),
+            None => (NAMESPACE, OPERATOR_NAME),
+        };
         let token = self.kubectl(&[
             "create",
             "token",
-            OPERATOR_NAME,
+            account,
             "--namespace",
-            NAMESPACE,
+            namespace,
             "--duration=24h",
         ])?;
         let server = options.server.as_deref().unwrap_or(api::URL);
@@ -82,7 +88,7 @@ impl Cluster {
             // As in a cluster; the service account may not use the pods' proxy.
             .args(["--pod-access", "direct"])
             .args(["--leader-election", &options.elected.to_string()])
-            .args(["--pod-namespace", NAMESPACE])
+            .args(["--pod-namespace", namespace])
             .args(&options.arguments)
             .env("KUBECONFIG", &configuration)
             .envs(options.environment.iter().cloned());

@@ -1,6 +1,7 @@
 //! The operator on a control plane without a node: what takes many objects, or a control plane that is ill-treated.
 
 mod away;
+mod confined;
 mod conflict;
 mod deleted;
 mod elected;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         deleted::children_deleted_at_random_come_back,
         conflict::writer_that_disagrees_is_outlasted,
         rollout::a_restart_is_told_until_it_is_over,
+        confined::rights_in_two_namespaces_are_enough_for_their_caches,
         examples::every_accepted_example_settles_and_is_left_alone,
         malformed::malformed_objects_stop_neither_the_operator_nor_other_caches,
     ])
