@@ -58,6 +58,25 @@ fn definitions_go_with_the_release_if_they_shall() {
 }
 
 #[test]
+fn all_rights_are_given_to_the_account_of_the_operator() {
+    let values = "serviceAccount.name=robot,nodeAgent.enabled=true,nodeAgent.namespaces={a}";
+    for scope in [&[][..], &["--set", "watchNamespaces={a,b}"]] {
+        let rendered = template(&[&["--set", values], scope].concat()).unwrap();
+        let rendered = objects(&rendered);
+        let bindings = rendered.iter().filter(|object| {
+            let kind = object["kind"].as_str().unwrap();
+            // The hook that undoes the agents' work has an account of its own.
+            kind.ends_with("Binding") && object["metadata"]["annotations"]["helm.sh/hook"].is_null()
+        });
+        let accounts: Vec<&str> = bindings
+            .map(|binding| binding["subjects"][0]["name"].as_str().unwrap())
+            .collect();
+        assert!(accounts.len() > 3, "{accounts:?}");
+        assert!(accounts.iter().all(|name| *name == "robot"), "{accounts:?}");
+    }
+}
+
+#[test]
 fn operator_writes_no_secret_if_it_shall_not() {
     let writes_secrets = |file: &str, settings: &[&str]| {
         let file = format!("templates/{file}");
