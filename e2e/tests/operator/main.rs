@@ -8,6 +8,7 @@ mod elected;
 mod examples;
 mod golden;
 mod killed;
+mod kubectl;
 mod lifecycle;
 mod malformed;
 mod many;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         conflict::writer_that_disagrees_is_outlasted,
         rollout::a_restart_is_told_until_it_is_over,
         confined::rights_in_two_namespaces_are_enough_for_their_caches,
+        kubectl::what_kubectl_installs_is_enough_for_a_cache,
         examples::every_accepted_example_settles_and_is_left_alone,
         malformed::malformed_objects_stop_neither_the_operator_nor_other_caches,
     ])
