@@ -6,6 +6,7 @@
 mod conflicts;
 mod coverage;
 mod status;
+mod write;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -15,13 +16,12 @@ use crds::cache_policy::CachePolicy;
 use crds::registry_cache::RegistryCache;
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use kube::api::{Patch, PatchParams};
+use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
-use kube::{Api, Resource as _, ResourceExt as _};
-use serde_json::json;
+use kube::{Api, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -32,9 +32,9 @@ use crate::retry;
 use crate::watches::{GuardedCache, GuardedPolicy, scoped};
 
 pub use conflicts::{Conflict, conflicts};
-pub use status::{Neighbours, status};
+pub use status::{Neighbours, of_malformed, status};
+use write::{announce, status_of, untyped, write, write_on_malformed};
 
-const STATUS_MANAGER: &str = "larder.dev/operator-status";
 const CONCURRENCY: u16 = 4;
 /// Many caches that appear at once are one change of the list. Short: each event puts the look off by as much again, so a policy
 /// whose caches change more often than this is told of nothing until they rest.
@@ -189,6 +189,22 @@ impl Known {
         }
     }
 
+    /// Shows the readable caches and policies of a namespace.
+    fn with_neighbours<T>(&self, namespace: &str, visit: impl FnOnce(&Neighbours<'_>) -> T) -> T {
+        let (caches, policies) = (self.caches.state(), self.policies.state());
+        let here = |object: Option<String>| object.as_deref() == Some(namespace);
+        visit(&Neighbours::new(
+            caches
+                .iter()
+                .filter(|cache| here(cache.namespace()))
+                .filter_map(|cache| cache.0.as_ref().ok()),
+            policies
+                .iter()
+                .filter(|policy| here(policy.namespace()))
+                .filter_map(|policy| policy.0.as_ref().ok()),
+        ))
+    }
+
     fn all(&self) -> Vec<ObjectRef<GuardedPolicy>> {
         let policies = self.policies.state();
         let references = policies.iter().map(|one| ObjectRef::from_obj(&**one));
@@ -238,11 +254,13 @@ async fn one(policy: Arc<GuardedPolicy>, shared: Arc<Parts>) -> Result<Action, E
     let context = &shared.context;
     let namespace = policy.namespace().unwrap_or_default();
     let name = policy.name_any();
-    if let Err(invalid) = &policy.0 {
-        tracing::warn!(%namespace, %name, error = %invalid.error, "CachePolicy {namespace}/{name} can't be read");
-        return Ok(Action::requeue(retry::periodic()));
-    }
-    let result = tokio::time::timeout(TIMEOUT, reconcile(&shared, &namespace, &name))
+    let reconcile = async {
+        match &policy.0 {
+            Ok(_) => reconcile(&shared, &namespace, &name).await,
+            Err(invalid) => tell_malformed(&shared, invalid).await,
+        }
+    };
+    let result = tokio::time::timeout(TIMEOUT, reconcile)
         .await
         .unwrap_or(Err(Error::Timeout));
     let outcome = match &result {
@@ -273,39 +291,44 @@ async fn reconcile(shared: &Parts, namespace: &str, name: &str) -> Result<(), Er
     let Some(policy) = policy.filter(|policy| policy.metadata.deletion_timestamp.is_none()) else {
         return Ok(());
     };
-    let (caches, others) = (known.caches.state(), known.policies.state());
-    let here = |object: Option<String>| object.as_deref() == Some(namespace);
-    let neighbours = Neighbours::new(
-        caches
-            .iter()
-            .filter(|cache| here(cache.namespace()))
-            .filter_map(|cache| cache.0.as_ref().ok()),
-        others
-            .iter()
-            .filter(|other| here(other.namespace()))
-            .filter_map(|other| other.0.as_ref().ok()),
-    );
-    let status = status(&policy, &neighbours, &now());
+    let status = known.with_neighbours(namespace, |neighbours| status(&policy, neighbours, &now()));
     if policy.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let patch = json!({
-        "apiVersion": CachePolicy::api_version(&()),
-        "kind": CachePolicy::kind(&()),
-        "metadata": {"name": name, "uid": policy.uid()},
-        "status": status,
-    });
-    let parameters = PatchParams::apply(STATUS_MANAGER).force();
-    match policies
-        .patch_status(name, &parameters, &Patch::Apply(&patch))
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(source) => Err(Error::Write {
-            source: Box::new(source),
-        }),
+    write(&context.client, &policy.metadata, &status).await
+}
+
+/// Says on a policy that it can't be read: in its status, as far as the API server lets a broken object have one, and by an event.
+async fn tell_malformed(shared: &Parts, invalid: &InvalidObject) -> Result<(), Error> {
+    let Parts { context, known } = shared;
+    if !known.complete.clone().await {
+        return Err(Error::Ends);
     }
+    let metadata = &invalid.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let read = get(&untyped(&context.client, namespace), name).await;
+    let read = read.map_err(|source| Error::Policy {
+        source: Box::new(source),
+    })?;
+    let Some(object) = read.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
+        return Ok(());
+    };
+    let previous = status_of(&object);
+    let told = previous.clone().unwrap_or_default();
+    let status = known.with_neighbours(namespace, |neighbours| {
+        of_malformed(metadata, &told, &invalid.error, neighbours, &now())
+    });
+    if previous.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    tracing::warn!(%namespace, %name, error = %invalid.error, "CachePolicy {namespace}/{name} can't be read");
+    announce(&context.recorder, metadata, &told, &status).await;
+    let written = write_on_malformed(&context.client, metadata, &status).await;
+    if let Err(error) = written {
+        tracing::warn!(%namespace, %name, error = %chain(&error), "failed to say in its status that CachePolicy {namespace}/{name} can't be read");
+    }
+    Ok(())
 }
 
 #[expect(

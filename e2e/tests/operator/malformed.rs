@@ -25,6 +25,7 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
         .into_iter()
         .try_for_each(|name| loosen(cluster, name))?;
     let (cache, policy) = (ready::cache(namespace), ready::policy(namespace));
+    let in_force = in_force(cluster, namespace)?;
     cluster.wait_for("the malformed policy to be stored", LIMIT, |cluster| {
         let broken = json!({"spec": {"rules": 7}});
         cluster.run(cluster.api.merge(&policy, &broken)).map(drop)
@@ -48,6 +49,9 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
                 Ok(())
             },
         )?;
+        cluster.wait_for("the policy to say it itself", LIMIT, |cluster| {
+            must_be_told(cluster, namespace, "ours")
+        })?;
         let child = format!("{}/images-mirror-nodes", objects("configmaps", namespace));
         cluster.run(cluster.api.delete(&child, &json!({})))?;
         cluster.wait_for("the child to come back", LIMIT, |cluster| {
@@ -58,7 +62,25 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
         operator = cluster.start_operator()?;
     }
     must_still_run(cluster, namespace, &before)?;
+    ensure!(
+        self::in_force(cluster, namespace)? == in_force,
+        "another policy is in force"
+    );
+    let bound = cluster.get(&policy)?["status"]["bindings"][0].clone();
+    ensure!(bound["cache"] == "images", "it is bound to {bound}");
+    // The second operator had nothing new to tell.
+    ensure!(
+        events(cluster, namespace, "ours")?.len() == 1,
+        "the events are {:?}",
+        events(cluster, namespace, "ours")?
+    );
 
+    operator.kill()?;
+    let late = json!({
+        "apiVersion": "larder.dev/v1alpha1", "kind": "CachePolicy", "metadata": {"name": "late"}, "spec": {"rules": 7},
+    });
+    let policies = objects("cachepolicies", namespace);
+    cluster.run(cluster.api.create(&policies, &late))?;
     for path in [
         &policy,
         &format!("{}/broken", objects("registrycaches", namespace)),
@@ -73,6 +95,13 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
     cluster.wait_for("the definitions to be in force", LIMIT, |cluster| {
         cluster.apply(&ready::manifest(namespace))
     })?;
+    operator = cluster.start_operator()?;
+    // Under the definition that is in force again, too.
+    cluster.wait_for("the other policy to say it itself", LIMIT, |cluster| {
+        must_be_told(cluster, namespace, "late")
+    })?;
+    let late = format!("{policies}/late");
+    cluster.run(cluster.api.delete(&late, &json!({})))?;
     wait_until_golden(cluster, namespace, &golden.new)?;
     must_still_run(cluster, namespace, &before)?;
     rest(cluster, &operator, namespace)?;
@@ -89,6 +118,47 @@ fn loosen(cluster: &Cluster, plural: &str) -> Result<()> {
         "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
     }]}});
     cluster.run(cluster.api.merge(&path, &open)).map(drop)
+}
+
+/// The policy that is rendered, and what the status says of it.
+fn in_force(cluster: &Cluster, namespace: &str) -> Result<(Value, Value)> {
+    let files = format!("{}/images-config", objects("configmaps", namespace));
+    let text = cluster.get(&files)?["data"]["policy.yaml"].clone();
+    let status = cluster.get(&ready::cache(namespace))?["status"]["policy"].clone();
+    Ok((text, status["desiredHash"].clone()))
+}
+
+/// Fails unless the policy's status, and an event, say that it can't be read.
+fn must_be_told(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    let policy = cluster.get(&format!("{}/{name}", objects("cachepolicies", namespace)))?;
+    let accepted = condition(&policy, "Accepted");
+    let message = accepted["message"].as_str().unwrap_or_default();
+    ensure!(
+        accepted["status"] == "False"
+            && message.contains("can't be read")
+            && policy["status"]["observedGeneration"] == policy["metadata"]["generation"],
+        "its status is {}",
+        policy["status"]
+    );
+    let events = events(cluster, namespace, name)?;
+    ensure!(
+        events.iter().any(|note| note.contains("can't be read")),
+        "the events are {events:?}"
+    );
+    Ok(())
+}
+
+/// What warnings about the policy say.
+fn events(cluster: &Cluster, namespace: &str, policy: &str) -> Result<Vec<String>> {
+    let events = cluster.list(&objects("events", namespace))?;
+    let ours = events.iter().filter(|event| {
+        event["type"] == "Warning"
+            && event["regarding"]["kind"] == "CachePolicy"
+            && event["regarding"]["name"] == policy
+    });
+    Ok(ours
+        .map(|event| event["note"].as_str().unwrap_or_default().to_owned())
+        .collect())
 }
 
 /// Whether `Ready` is false with a message that has the word.

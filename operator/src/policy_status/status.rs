@@ -8,6 +8,7 @@ use crds::policy::Rule;
 use crds::registry_cache::RegistryCache;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
+use kube::api::ObjectMeta;
 
 use super::conflicts::{Conflict, conflicts};
 use crate::report::{Conditions, State};
@@ -55,21 +56,48 @@ impl<'a> Neighbours<'a> {
 
 /// The status of a policy among its neighbours.
 pub fn status(policy: &CachePolicy, neighbours: &Neighbours<'_>, now: &Time) -> CachePolicyStatus {
-    let name = policy.name_any();
+    let rules = resolve::rules(&policy.name_any(), &policy.spec).map_err(|problems| {
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        texts.join("; ")
+    });
     let previous = policy.status.clone().unwrap_or_default();
-    let generation = policy.metadata.generation;
-    let followers = neighbours.followers(&name);
+    with_rules(&policy.metadata, &previous, &rules, neighbours, now)
+}
+
+/// The status of a policy that was stored under another definition, and can't be read.
+pub fn of_malformed(
+    metadata: &ObjectMeta,
+    previous: &CachePolicyStatus,
+    reason: &str,
+    neighbours: &Neighbours<'_>,
+    now: &Time,
+) -> CachePolicyStatus {
+    let reason = format!(
+        "The object can't be read: {reason}. Apply it again in a form that fits the installed definition"
+    );
+    with_rules(metadata, previous, &Err(reason), neighbours, now)
+}
+
+fn with_rules(
+    metadata: &ObjectMeta,
+    previous: &CachePolicyStatus,
+    rules: &Result<Vec<Rule>, String>,
+    neighbours: &Neighbours<'_>,
+    now: &Time,
+) -> CachePolicyStatus {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let generation = metadata.generation;
+    let followers = neighbours.followers(name);
     let bindings: Vec<PolicyBinding> = followers
         .iter()
-        .map(|cache| binding(&name, generation, cache))
+        .map(|cache| binding(name, generation, cache))
         .collect();
-    let rules = resolve::rules(&name, &policy.spec);
     let mut conditions = Conditions::new(&previous.conditions, generation, now);
-    conditions.set(ACCEPTED, accepted(&rules));
+    conditions.set(ACCEPTED, accepted(rules));
     conditions.set(REFERENCED, referenced(&bindings));
-    match &rules {
+    match rules {
         Ok(rules) => {
-            let found = conflicts(&name, rules, &followers, &neighbours.rules);
+            let found = conflicts(name, rules, &followers, &neighbours.rules);
             conditions.set(EFFECTIVE, effective(&found, rules.len()));
         }
         // Nothing is known of rules that can't be read.
@@ -107,21 +135,18 @@ fn binding(policy: &str, generation: Option<i64>, cache: &RegistryCache) -> Poli
     }
 }
 
-fn accepted(rules: &Result<Vec<Rule>, Vec<resolve::RuleProblem>>) -> State {
+fn accepted(rules: &Result<Vec<Rule>, String>) -> State {
     match rules {
         Ok(rules) => State::new(
             true,
             Reason::Accepted,
             &format!("All {} rules can be used.", rules.len()),
         ),
-        Err(problems) => {
-            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            State::new(
-                false,
-                Reason::PolicyInvalid,
-                &(texts.join("; ") + ". Caches that follow this policy keep the last valid one."),
-            )
-        }
+        Err(reason) => State::new(
+            false,
+            Reason::PolicyInvalid,
+            &format!("{reason}. Caches that follow this policy keep the last valid one."),
+        ),
     }
 }
 

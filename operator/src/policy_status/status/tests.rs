@@ -56,7 +56,10 @@ fn two_rules() -> Value {
 
 fn told(policy: &CachePolicy, caches: &[RegistryCache], others: &[CachePolicy]) -> String {
     let neighbours = Neighbours::new(caches.iter(), others.iter().chain([policy]));
-    let status = status(policy, &neighbours, &time(0));
+    words(&status(policy, &neighbours, &time(0)))
+}
+
+fn words(status: &CachePolicyStatus) -> String {
     assert_eq!(status.observed_generation, Some(3));
     let mut text = format!(
         "caches={} applied={}\n",
@@ -123,6 +126,16 @@ fn each_situation_has_its_status() {
         "it can't be used",
         told(&broken, &[follows("a", Some((2, 2)))], &[]),
     );
+    let caches = [follows("a", Some((2, 2)))];
+    let before = status(
+        &ours,
+        &Neighbours::new(caches.iter(), [&ours].into_iter()),
+        &time(0),
+    );
+    let reason = "spec.rules: invalid type: integer `7`, expected a sequence";
+    let neighbours = Neighbours::new(caches.iter(), std::iter::empty());
+    let malformed = of_malformed(&ours.metadata, &before, reason, &neighbours, &time(0));
+    case("it can't be read", words(&malformed));
     let shadowed = policy(
         "ours",
         &json!([
