@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::api::Api;
@@ -55,6 +57,9 @@ impl EndState {
                 let mut object = object.take();
                 if !is_ours {
                     forget_status(&mut object);
+                }
+                if plural == "secrets" {
+                    decode(&mut object)?;
                 }
                 objects.insert(format!("{plural}/{name}"), object);
             }
@@ -115,6 +120,21 @@ async fn kinds(api: &Api) -> Result<Vec<(String, String)>> {
         }
     }
     Ok(kinds)
+}
+
+/// Addresses are found in a Secret's texts too.
+fn decode(secret: &mut Value) -> Result<()> {
+    for value in secret["data"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(serde_json::Map::values_mut)
+    {
+        let bytes = STANDARD
+            .decode(value.as_str().unwrap_or_default())
+            .context("a Secret's value is no base64")?;
+        *value = String::from_utf8_lossy(&bytes).into();
+    }
+    Ok(())
 }
 
 fn forget_status(object: &mut Value) {

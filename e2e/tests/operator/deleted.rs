@@ -3,30 +3,66 @@
 use anyhow::{Context, Result, ensure};
 use e2e::Cluster;
 use e2e::cluster::{is_gone, objects};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::golden::{Golden, forget, must_still_run, pods, random, rest, wait_until_golden};
-use super::ready;
+use super::golden::{LIMIT, forget, must_still_run, pods, random, rest, wait_until_golden};
+use super::{optional, ready};
 
-const CHILDREN: [(&str, &str); 6] = [
+/// Every kind of child that there is.
+const CHILDREN: [(&str, &str); 14] = [
     ("configmaps", "images-config"),
     ("configmaps", "images-mirror-nodes"),
+    ("secrets", "images-mirror-guarded"),
     ("services", "images"),
     ("services", "images-pods"),
+    ("serviceaccounts", "images"),
     ("statefulsets", "images"),
     ("poddisruptionbudgets", "images"),
+    ("networkpolicies", "images"),
+    ("ingresses", "images"),
+    ("httproutes", "images"),
+    ("certificates", "images"),
+    ("servicemonitors", "images"),
+    ("prometheusrules", "images"),
 ];
+
+/// What makes a cache have them all.
+fn everything() -> Value {
+    json!({"spec": {
+        "mirrors": [{"name": "nodes"}, {"name": "guarded", "target": {"kind": "Secret"}}],
+        "tls": {"issuerRef": {"name": "corporate"}},
+        "serviceAccount": {"annotations": {"example.org/role": "pull"}},
+        "networkPolicy": {},
+        "exposure": {
+            "ingress": {"host": "cache.example"},
+            "gateway": {"parentRefs": [{"name": "internal"}], "hostnames": ["cache.example"]},
+        },
+    }})
+}
 
 const ROUNDS: usize = 12;
 
 pub(crate) fn children_deleted_at_random_come_back(cluster: &mut Cluster) -> Result<()> {
-    let golden = Golden::make(cluster, "golden-of-deleted")?;
     let mut random = random();
     let namespace = "team-deleted";
+    cluster.install_optional_definitions()?;
     cluster.create_namespace(namespace)?;
     cluster.apply(&ready::manifest(namespace))?;
-    let mut operator = Some(cluster.start_operator()?);
-    wait_until_golden(cluster, namespace, &golden.new)?;
+    cluster.run(cluster.api.merge(&ready::cache(namespace), &everything()))?;
+    let first = cluster.start_operator()?;
+    let certificate = optional::wanted_certificate(cluster, namespace, "images")?;
+    optional::issue(cluster, &certificate)?;
+    cluster.wait_until_cache_is_ready(namespace, "images")?;
+    // The operator looks every half minute which kinds of others exist.
+    cluster.wait_for("all children", LIMIT, |cluster| {
+        CHILDREN.iter().try_for_each(|(plural, name)| {
+            let path = format!("{}/{name}", objects(plural, namespace));
+            cluster.get(&path).map(drop)
+        })
+    })?;
+    rest(cluster, &first, namespace)?;
+    let mut operator = Some(first);
+    let golden = cluster.end_state(namespace)?;
     let before = pods(cluster, namespace)?;
     ensure!(before.len() == 2, "the pods are {before:?}");
     let mut settled = true;
@@ -51,18 +87,19 @@ pub(crate) fn children_deleted_at_random_come_back(cluster: &mut Cluster) -> Res
         // In half of the rounds, the next deletions come before all is repaired.
         settled = random.bool();
         if settled {
-            wait_until_golden(cluster, namespace, &golden.new)
+            wait_until_golden(cluster, namespace, &golden)
                 .with_context(|| format!("round {round}, deleted {deleted:?}"))?;
         }
     }
-    wait_until_golden(cluster, namespace, &golden.new)?;
+    wait_until_golden(cluster, namespace, &golden)?;
     // A new StatefulSet takes over the pods of the one that was deleted without them.
     must_still_run(cluster, namespace, &before)?;
     if let Some(operator) = operator {
         rest(cluster, &operator, namespace)?;
         operator.terminate()?;
     }
-    forget(cluster, namespace)
+    forget(cluster, namespace)?;
+    cluster.remove_optional_definitions()
 }
 
 /// Pods and claims are left: what deletes those, deletes them for good reason.
