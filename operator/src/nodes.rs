@@ -75,13 +75,20 @@ impl Nodes {
         }
     }
 
-    /// Says what a cache wants to be wired, out of its mirror configurations.
-    pub fn declare(&self, owner: &Owner, mirrors: &[(&str, &MirrorObject)]) {
+    /// Says what a cache wants to be wired, out of its mirror configurations. Of those with the names in `kept` nothing is known now,
+    /// and the nodes stay as they are.
+    pub fn declare(&self, owner: &Owner, mirrors: &[(&str, &MirrorObject)], kept: &[&str]) {
         let Some(settings) = &self.settings else {
             return;
         };
         let wired = wiring::wired(settings, owner, mirrors);
         let key = (owner.namespace.clone(), owner.name.clone());
+        if settings.namespaces.contains(&owner.namespace)
+            && kept.contains(&settings.mirror.as_str())
+        {
+            lock(&self.declared).remove(&key);
+            return;
+        }
         let before = lock(&self.declared).insert(key, wired.clone());
         if before != Some(wired) {
             self.changed.notify_one();
@@ -166,6 +173,29 @@ mod tests {
             trouble: None,
         };
         nodes.take([(key(), seen)].into()).len()
+    }
+
+    #[test]
+    fn a_mirror_that_can_not_be_rendered_now_leaves_the_nodes_as_they_are() {
+        let settings = Settings {
+            namespace: "agents".to_owned(),
+            name: "larder-node-agent".to_owned(),
+            port: 5009,
+            mirror: "nodes".to_owned(),
+            namespaces: vec!["a".to_owned()],
+        };
+        let nodes = Nodes::new(Some(settings));
+        let owner = |namespace: &str| Owner {
+            name: "images".to_owned(),
+            namespace: namespace.to_owned(),
+            uid: "1".to_owned(),
+        };
+        nodes.declare(&owner("a"), &[], &[]);
+        assert!(matches!(nodes.seen("a", "images"), Sighting::NotWired));
+        nodes.declare(&owner("a"), &[], &["edge", "nodes"]);
+        assert!(matches!(nodes.seen("a", "images"), Sighting::Unknown));
+        nodes.declare(&owner("b"), &[], &["nodes"]);
+        assert!(matches!(nodes.seen("b", "images"), Sighting::NotWired));
     }
 
     #[test]

@@ -174,7 +174,12 @@ async fn bring_in_line(
     let for_nodes: Vec<_> = for_nodes
         .map(|(mirror, object)| (mirror.name.as_str(), object))
         .collect();
-    context.nodes.declare(&cache.owner, &for_nodes);
+    let kept: Vec<&str> = cache
+        .kept_mirrors
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    context.nodes.declare(&cache.owner, &for_nodes, &kept);
     let (client, owner) = (&context.client, &cache.owner);
     let stateful_set = rendered
         .stateful_set()

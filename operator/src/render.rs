@@ -91,7 +91,11 @@ pub fn render(cache: &ResolvedCache) -> Rendered {
         pods_service: service::pods(cache),
         stateful_set: stateful_set::stateful_set(cache),
         mirrors: mirror::objects(cache),
-        kept: cache.kept_mirrors.clone(),
+        kept: cache
+            .kept_mirrors
+            .iter()
+            .map(|one| one.target.clone())
+            .collect(),
         service_monitor: (monitoring.service_monitor.enabled
             && cache.apis.has(OptionalKind::ServiceMonitor))
         .then(|| service_monitor::service_monitor(cache)),

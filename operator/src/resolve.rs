@@ -35,7 +35,7 @@ use kube::ResourceExt as _;
 
 use crate::observe::Observed;
 use crate::optional_apis::OptionalApis;
-use crate::render::names::{self, MirrorTarget, Owner};
+use crate::render::names::{self, Owner};
 use object_storage::Bucket;
 use problem::spec_problem;
 use settings::Mounted;
@@ -46,8 +46,8 @@ pub use enforcement::{Conflict, Enforcement};
 pub use growth::{Growth, SmallClaim, Stuck, Waiting};
 pub use identity::{PodToken, TOKEN_FILE};
 pub use mirrors::{
-    CacheEndpoint, Containerd, Credentials, Mirror, MirrorAccess, MirroredUpstream, Runtime,
-    TalosForm,
+    CacheEndpoint, Containerd, Credentials, KeptMirror, Mirror, MirrorAccess, MirroredUpstream,
+    Runtime, TalosForm,
 };
 pub use pods::{CONTAINER, Pods};
 pub use policies::{RuleProblem, freshness, narrow, rules};
@@ -102,8 +102,8 @@ pub struct ResolvedCache {
     /// Where clients in the cluster reach the cache, once the Service has an address.
     pub(crate) endpoint: Option<String>,
     pub(crate) mirrors: Vec<Mirror>,
-    /// Objects of mirrors that can't be rendered now: what nodes use is not taken from them.
-    pub(crate) kept_mirrors: Vec<MirrorTarget>,
+    /// Mirrors that can't be rendered now: what nodes use is not taken from them.
+    pub(crate) kept_mirrors: Vec<KeptMirror>,
     pub(crate) mirror_problems: Vec<Problem>,
     pub(crate) enforcement: Enforcement,
     pub(crate) monitoring: MonitoringSpec,

@@ -16,6 +16,7 @@ mod optional;
 mod ready;
 mod refused;
 mod rollout;
+mod wired;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         rollout::a_restart_is_told_until_it_is_over,
         confined::rights_in_two_namespaces_are_enough_for_their_caches,
         kubectl::what_kubectl_installs_is_enough_for_a_cache,
+        wired::nodes_are_told_of_every_deletion,
         examples::every_accepted_example_settles_and_is_left_alone,
         malformed::malformed_objects_stop_neither_the_operator_nor_other_caches,
     ])

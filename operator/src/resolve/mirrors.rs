@@ -67,12 +67,18 @@ pub struct Credentials {
     password: Confidential,
 }
 
+/// A mirror that can't be rendered now: what there is of it stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptMirror {
+    pub(crate) name: String,
+    pub(crate) target: MirrorTarget,
+}
+
 /// All mirrors of a cache.
 #[derive(Debug, Default)]
 pub(super) struct Mirrors {
     pub(super) resolved: Vec<Mirror>,
-    /// Objects of those that can't be rendered now.
-    pub(super) kept: Vec<MirrorTarget>,
+    pub(super) kept: Vec<KeptMirror>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -161,12 +167,16 @@ pub(super) fn mirrors(
             number,
             mirror,
         };
-        match one.resolve(target.clone(), upstreams, access) {
+        let kept = KeptMirror {
+            name: mirror.name.clone(),
+            target: target.clone(),
+        };
+        match one.resolve(target, upstreams, access) {
             Ok(Some(mirror)) => all.resolved.push(mirror),
-            Ok(None) => all.kept.push(target),
+            Ok(None) => all.kept.push(kept),
             Err(problems) => {
                 all.problems.extend(problems);
-                all.kept.push(target);
+                all.kept.push(kept);
             }
         }
     }
