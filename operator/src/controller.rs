@@ -103,6 +103,7 @@ pub async fn run(
                 Err(Error::ObjectNotFound(gone)) => {
                     let namespace = gone.namespace.unwrap_or_default();
                     queue.pass(&ObjectRef::new(&gone.name).within(&namespace));
+                    context.nodes.forget(&namespace, &gone.name);
                 }
                 Err(error @ (Error::QueueError(_) | Error::RunnerError(_))) => {
                     tracing::warn!(error = %chain(&error), "the controller does not go on");

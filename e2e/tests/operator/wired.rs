@@ -1,7 +1,7 @@
 //! What the agents on the nodes are handed lives in a namespace of its own, outside of what belongs to a cache: no garbage
 //! collector takes it back. The agents are played by nobody.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::Cluster;
@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use super::golden::forget;
 
 const LIMIT: Duration = Duration::from_mins(1);
+
+/// Until a deletion is handed over: less than what the operator waits between two rounds.
+const SOON: Duration = Duration::from_secs(10);
 
 const OWN: &str = "wired-system";
 const AGENTS: &str = "wired-agents";
@@ -79,9 +82,13 @@ pub(crate) fn nodes_are_told_of_every_deletion(cluster: &mut Cluster) -> Result<
         "the nodes lost their files with the Secret"
     );
     cluster.apply(&self::people())?;
+    cluster.wait_until_cache_is_ready(NAMESPACE, "guarded")?;
 
+    let deleted = Instant::now();
     delete(cluster, "open")?;
     wait_until_handed(cluster, &[], &["guarded"])?;
+    let took = deleted.elapsed();
+    ensure!(took < SOON, "it took {took:?}");
     operator.check_running()?;
     operator.kill()?;
     // Nothing of the operator holds it back.
