@@ -14,6 +14,9 @@ use super::{CacheOutcome, Error};
 use crate::oci::{Digest, media_type};
 use crate::storage::StoredBlob;
 
+/// A `Warning` header (OCI distribution specification, "Warnings").
+const UNSTORED: &str = "299 - \"the cache could not store this, and passed it through\"";
+
 /// A successful answer.
 #[derive(Debug)]
 pub struct Answer {
@@ -103,6 +106,14 @@ impl Answer {
             },
             ..Self::blob(outcome, digest, Some(size))
         })
+    }
+
+    /// The client is told that this was not stored.
+    pub(super) fn unstored(self) -> Self {
+        Self {
+            warning: Some(UNSTORED.to_owned()),
+            ..self
+        }
     }
 
     pub(super) fn blob(outcome: CacheOutcome, digest: &Digest, size: Option<u64>) -> Self {

@@ -25,8 +25,6 @@ pub struct BlobRequest {
 
 /// Rounds in which a client meets fills that end under its hands.
 const ROUNDS: usize = 4;
-/// A `Warning` header (OCI distribution specification, "Warnings").
-const UNSTORED: &str = "299 - \"the cache could not store this, and passed it through\"";
 
 impl Cache {
     pub async fn blob(&self, request: &BlobRequest) -> Result<Answer, Error> {
@@ -243,10 +241,7 @@ impl Cache {
     /// Passes the upstream's body through, since the store can't take it. The client is told.
     async fn pass_unstored(&self, origin: &Origin, request: &BlobRequest) -> Result<Answer, Error> {
         let passing = self.pass_blob(origin, request, CacheOutcome::Bypass);
-        Ok(Answer {
-            warning: Some(UNSTORED.to_owned()),
-            ..passing.await?
-        })
+        passing.await.map(Answer::unstored)
     }
 
     /// Passes the upstream's body through.

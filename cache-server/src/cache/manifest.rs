@@ -47,15 +47,32 @@ pub(super) struct Stored {
 /// A manifest that was not at hand.
 #[derive(Debug, Clone)]
 pub(super) struct Fetched {
-    stored: Stored,
-    from_bucket: bool,
+    pub(super) stored: Stored,
+    pub(super) way: Way,
+}
+
+/// How it came, and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Bucket,
+    Upstream,
+    /// From the upstream, and the store did not take it.
+    Unstored,
 }
 
 impl Fetched {
-    fn from_upstream(stored: Stored) -> Self {
-        Self {
-            stored,
-            from_bucket: false,
+    /// For the one who made it be fetched, or for one who waited for the same.
+    pub(super) fn answer(self, first: bool, head: bool) -> Answer {
+        let outcome = match self.way {
+            _ if !first => CacheOutcome::Joined,
+            Way::Bucket => CacheOutcome::Bucket,
+            Way::Upstream => CacheOutcome::Miss,
+            Way::Unstored => CacheOutcome::Bypass,
+        };
+        let answer = self.stored.answer(outcome, head);
+        match self.way {
+            Way::Unstored => answer.unstored(),
+            Way::Bucket | Way::Upstream => answer,
         }
     }
 }
@@ -128,8 +145,8 @@ impl Cache {
         match answer {
             Err(Error::Store(error)) => {
                 tracing::error!(%error, "failed to use the store; passing through");
-                self.pass_manifest(origin, request, CacheOutcome::Bypass)
-                    .await
+                let passing = self.pass_manifest(origin, request, CacheOutcome::Bypass);
+                passing.await.map(Answer::unstored)
             }
             other => other,
         }
@@ -170,12 +187,7 @@ impl Cache {
                 .await;
         }
         let (fetched, first) = self.fetch_once(origin, digest).await?;
-        let outcome = match (first, fetched.from_bucket) {
-            (true, true) => CacheOutcome::Bucket,
-            (true, false) => CacheOutcome::Miss,
-            (false, _) => CacheOutcome::Joined,
-        };
-        Ok(fetched.stored.answer(outcome, head))
+        Ok(fetched.answer(first, head))
     }
 
     pub(super) async fn look_up_manifest(
@@ -209,17 +221,15 @@ impl Cache {
             self.until_stop(async move {
                 // Another flight may have landed since the store was looked at.
                 if let Ok(Found::Here(stored)) = cache.look_up_manifest(&origin, &digest).await {
-                    return Ok(Fetched::from_upstream(stored));
+                    let way = Way::Upstream;
+                    return Ok(Fetched { stored, way });
                 }
                 if let Some(stored) = cache.shared_manifest(&origin, &digest).await {
-                    return Ok(Fetched {
-                        stored,
-                        from_bucket: true,
-                    });
+                    let way = Way::Bucket;
+                    return Ok(Fetched { stored, way });
                 }
                 let reference = Reference::Digest(digest.clone());
-                let stored = cache.fetch_manifest(&origin, &reference).await?;
-                Ok(Fetched::from_upstream(stored))
+                cache.fetch_manifest(&origin, &reference).await
             })
         });
         let fetched = seat.answer(None).await?;
@@ -231,11 +241,15 @@ impl Cache {
         &self,
         origin: &Origin,
         reference: &Reference,
-    ) -> Result<Stored, Error> {
+    ) -> Result<Fetched, Error> {
         let stored = self.get_manifest(origin, reference).await?;
-        self.keep(origin, &stored).await;
+        let way = if self.keep(origin, &stored).await {
+            Way::Upstream
+        } else {
+            Way::Unstored
+        };
         self.share_manifest(origin, &stored.digest);
-        Ok(stored)
+        Ok(Fetched { stored, way })
     }
 
     /// Fetches a manifest and checks it.
@@ -289,14 +303,14 @@ impl Cache {
         })
     }
 
-    /// Stores a checked manifest, if the store can take it.
-    pub(super) async fn keep(&self, origin: &Origin, stored: &Stored) {
+    /// Stores a checked manifest, if the store can take it. Whether it did.
+    pub(super) async fn keep(&self, origin: &Origin, stored: &Stored) -> bool {
         if self.store_is_broken() {
-            return;
+            return false;
         }
         let size = stored.content.len() as u64;
         let Some(_reservation) = self.reserve(size).await else {
-            return;
+            return false;
         };
         let (host, repository, stored) = (
             origin.host().clone(),
@@ -306,9 +320,10 @@ impl Cache {
         let kept = self
             .blocking(move |store| keep(store, &host, &repository, &stored))
             .await;
-        if let Err(error) = kept {
-            self.after_write_failure(&error, size).await;
+        if let Err(error) = &kept {
+            self.after_write_failure(error, size).await;
         }
+        kept.is_ok()
     }
 
     pub(super) async fn head_of_manifest(

@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::freshness::{Freshness, Lifetime};
-use super::manifest::{Key, Stored, tag_record};
+use super::manifest::{Fetched, Key, Stored, Way, tag_record};
 use super::manifest_store::Found;
 use super::{Cache, CacheOutcome, Error, Origin};
 use crate::clock::Moment;
@@ -14,7 +14,7 @@ use crate::storage::TagRecord;
 pub(super) struct Resolved {
     record: TagRecord,
     /// There if it was fetched for the answer.
-    manifest: Option<Stored>,
+    manifest: Option<Fetched>,
 }
 
 /// What a tag was, and its manifest if it is there.
@@ -95,14 +95,10 @@ impl Cache {
         if let Some(answer) = unchanged {
             return Ok(answer);
         }
-        let outcome = if first {
-            CacheOutcome::Miss
-        } else {
-            CacheOutcome::Joined
-        };
         match resolved.manifest {
-            Some(stored) => Ok(stored.answer(outcome, head)),
-            None if head => Ok(about(&resolved.record, outcome)),
+            Some(fetched) => Ok(fetched.answer(first, head)),
+            None if head && first => Ok(about(&resolved.record, CacheOutcome::Miss)),
+            None if head => Ok(about(&resolved.record, CacheOutcome::Joined)),
             None => self.fetched(origin, &resolved.record).await,
         }
     }
@@ -295,8 +291,13 @@ impl Cache {
             tag.clone(),
         );
         match asked {
-            Ok(resolved) => {
-                self.write_tag(origin, tag, &resolved.record).await;
+            Ok(mut resolved) => {
+                let written = self.write_tag(origin, tag, &resolved.record).await;
+                if let Some(fetched) = &mut resolved.manifest
+                    && !written
+                {
+                    fetched.way = Way::Unstored;
+                }
                 self.share_tag(origin, tag);
                 Ok(resolved)
             }
@@ -313,7 +314,8 @@ impl Cache {
         }
     }
 
-    async fn write_tag(&self, origin: &Origin, tag: &Tag, record: &TagRecord) {
+    /// Whether the store took it.
+    async fn write_tag(&self, origin: &Origin, tag: &Tag, record: &TagRecord) -> bool {
         let (host, repository, name) = (
             origin.host().clone(),
             origin.repository.clone(),
@@ -323,13 +325,14 @@ impl Cache {
         let written = self
             .blocking(move |store| store.put_tag(&host, &repository, &name, &copy))
             .await;
-        match written {
+        match &written {
             Ok(()) => self.tag_was_written(origin, tag, record),
             Err(error) => {
                 self.tag_was_removed(origin, tag);
-                self.note_write_failure(&error);
+                self.note_write_failure(error);
             }
         }
+        written.is_ok()
     }
 
     async fn ask_head(&self, origin: &Origin, reference: &Reference) -> Result<Resolved, Error> {
@@ -354,10 +357,10 @@ impl Cache {
     }
 
     async fn ask_whole(&self, origin: &Origin, reference: &Reference) -> Result<Resolved, Error> {
-        let stored = self.fetch_manifest(origin, reference).await?;
+        let fetched = self.fetch_manifest(origin, reference).await?;
         Ok(Resolved {
-            record: tag_record(&stored, self.0.clock.now()),
-            manifest: Some(stored),
+            record: tag_record(&fetched.stored, self.0.clock.now()),
+            manifest: Some(fetched),
         })
     }
 

@@ -118,6 +118,10 @@ async fn what_must_be_free_on_the_disk_is_made_free_by_what_was_not_used_for_lon
     })
     .await;
     assert_eq!(get(&server, "a", &layers[1]).await, "larder; fwd=bypass");
+    upstream.image("a", "v1", &[]);
+    let manifest = server.get("/v2/a/manifests/v1").await;
+    assert_eq!(manifest.cache_status(), "larder; fwd=bypass");
+    assert!(manifest.header("warning").contains("could not store this"));
     std::fs::remove_file(filler).unwrap();
     eventually("new content is taken again", || async {
         server.metric("larder_admission_stopped").await == 0
