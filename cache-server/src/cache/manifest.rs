@@ -305,25 +305,29 @@ impl Cache {
 
     /// Stores a checked manifest, if the store can take it. Whether it did.
     pub(super) async fn keep(&self, origin: &Origin, stored: &Stored) -> bool {
-        if self.store_is_broken() {
-            return false;
-        }
         let size = stored.content.len() as u64;
-        let Some(_reservation) = self.reserve(size).await else {
-            return false;
-        };
-        let (host, repository, stored) = (
-            origin.host().clone(),
-            origin.repository.clone(),
-            stored.clone(),
-        );
-        let kept = self
-            .blocking(move |store| keep(store, &host, &repository, &stored))
-            .await;
-        if let Err(error) = &kept {
-            self.after_write_failure(error, size).await;
+        // A full disk gets one round of eviction.
+        for _ in 0..2 {
+            if self.store_is_broken() {
+                return false;
+            }
+            let Some(_reservation) = self.reserve(size).await else {
+                return false;
+            };
+            let (host, repository, stored) = (
+                origin.host().clone(),
+                origin.repository.clone(),
+                stored.clone(),
+            );
+            let kept = self
+                .blocking(move |store| keep(store, &host, &repository, &stored))
+                .await;
+            match kept {
+                Ok(()) => return true,
+                Err(error) => self.after_write_failure(&error, size).await,
+            }
         }
-        kept.is_ok()
+        false
     }
 
     pub(super) async fn head_of_manifest(

@@ -278,3 +278,22 @@ async fn a_pin_of_an_edit_keeps_what_is_stored_until_another_edit_takes_it_away(
     gone(&server, &older).await;
     assert!(evicted(&server, "unused").await > 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_finds_the_disk_full_makes_room_and_is_stored() {
+    let upstream = FakeUpstream::start().await;
+    // Nothing but the write makes it look: the timer is slow.
+    let (server, disk) = small(&upstream, 32, DAY).await;
+    let layers = stream(&server, &upstream, 3).await;
+    server.advance(DAY);
+    disk.fill_up();
+    let image = upstream.image("a", "v1", &[]);
+    for status in ["larder; fwd=miss; stored", "larder; hit"] {
+        let reply = server.get("/v2/a/manifests/v1").await;
+        assert_eq!(reply.cache_status(), status);
+        assert_eq!(reply.header("warning"), "");
+    }
+    assert!(server.has_blob(&image.digest));
+    assert_eq!(there(&server, &layers), [false, true, true]);
+    assert_eq!(evicted(&server, "disk").await, 1);
+}
