@@ -90,7 +90,7 @@ impl Metrics {
             fills_running: of.gauge("fills_running", "Blobs being fetched into the store.")?,
             fills: of.counters("fills_total", "Ended fetches of blobs into the store, by result: stored, mismatch, upstream, store, full or dropped.", &["result"])?,
             digest_mismatches: of.counters("digest_mismatches_total", "Bodies from upstreams whose content was not what their digest says.", &["upstream"])?,
-            time_to_first_byte: of.times("time_to_first_byte_seconds", "Time from the request's head to the answer's head, by what was done.", &["outcome"])?,
+            time_to_first_byte: of.times("time_to_first_byte_seconds", "Time from the request's head to the first byte of the answer's body, or to its head if that is all, by what was done.", &["outcome"])?,
             policy: of.gauges("policy_info", "1 for the hash of the policy in force.", &["hash"])?,
             policy_reload_successful: of.gauge("policy_last_reload_successful", "1 if the last policy read could be taken, else 0.")?,
             policy_reload_timestamp: of.real("policy_last_reload_timestamp_seconds", "When a policy was last taken, in seconds since 1970.")?,

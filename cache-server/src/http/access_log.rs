@@ -54,6 +54,8 @@ pub struct Observed {
     body: Body,
     /// Whether the connection knows markers.
     markers: bool,
+    /// Whether the first byte is still to come. What need not be waited for goes out with the head.
+    awaited: bool,
     observation: Arc<Observation>,
 }
 
@@ -87,9 +89,14 @@ impl Observed {
         running: Running,
     ) -> Self {
         let kind = kind(record.request.as_ref());
-        tally.answered(kind, record.outcome, record.started.elapsed());
+        tally.answered(kind, record.outcome);
+        let awaited = body.may_wait();
+        if !awaited {
+            tally.began(record.outcome, record.started.elapsed());
+        }
         Self {
             body,
+            awaited,
             markers: client.slot.is_some(),
             observation: Arc::new(Observation {
                 record,
@@ -130,6 +137,9 @@ impl http_body::Body for Observed {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Err(error)) = &frame {
             let _ = self.observation.failure.set(error.to_string());
+        } else if std::mem::take(&mut self.awaited) {
+            let Observation { record, tally, .. } = &*self.observation;
+            tally.began(record.outcome, record.started.elapsed());
         }
         let frame = frame.map(|frame| match frame?.into_data() {
             Ok(data) => self.piece(data).map(Frame::data),

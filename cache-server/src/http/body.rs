@@ -119,6 +119,11 @@ impl Body {
         }
     }
 
+    /// Whether its first byte may come long after the head.
+    pub fn may_wait(&self) -> bool {
+        matches!(self, Self::Growing(_) | Self::Stream(_)) && self.left() != Some(0)
+    }
+
     fn left(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),

@@ -26,15 +26,20 @@ impl Tally {
         }
     }
 
-    /// The head of an answer is ready, so long after its request came.
-    pub(super) fn answered(&self, kind: RequestKind, outcome: CacheOutcome, after: Duration) {
+    /// The head of an answer is ready.
+    pub(super) fn answered(&self, kind: RequestKind, outcome: CacheOutcome) {
+        let (metrics, word) = (&self.metrics, outcome.as_str());
+        self.requests[outcome as usize][kind as usize]
+            .get_or_init(|| metrics.requests.with_label_values(&[kind.as_str(), word]))
+            .inc();
+    }
+
+    /// The first byte of an answer's body is ready, or the head of one without a body, so long after the request came.
+    pub(super) fn began(&self, outcome: CacheOutcome, after: Duration) {
         let (metrics, word) = (&self.metrics, outcome.as_str());
         self.times[outcome as usize]
             .get_or_init(|| metrics.time_to_first_byte.with_label_values(&[word]))
             .observe(after.as_secs_f64());
-        self.requests[outcome as usize][kind as usize]
-            .get_or_init(|| metrics.requests.with_label_values(&[kind.as_str(), word]))
-            .inc();
     }
 }
 
@@ -50,7 +55,8 @@ mod tests {
         let outcomes = [CacheOutcome::Hit, CacheOutcome::Miss, CacheOutcome::Local];
         for (times, (kind, outcome)) in kinds.into_iter().zip(outcomes).enumerate() {
             for _ in 0..=times {
-                tally.answered(kind, outcome, Duration::ZERO);
+                tally.answered(kind, outcome);
+                tally.began(outcome, Duration::ZERO);
             }
         }
         let mut found = metrics.requests_by_label();

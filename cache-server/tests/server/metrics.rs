@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::{Method, StatusCode};
+
 use crate::support::{FakeUpstream, Fault, Gate, HOST, TestServer, content, edit, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +99,102 @@ async fn requests_and_times_are_counted_by_what_was_done() {
     let line = format!("larder_upstream_bytes_total{{upstream=\"{HOST}\"}}");
     assert_eq!(server.metric(&line).await, blob + manifest);
     assert!(server.metric("larder_store_free_bytes").await > 0);
+}
+
+/// A line of the metrics page for what was done.
+fn first_bytes(outcome: &str) -> String {
+    format!("larder_time_to_first_byte_seconds_count{{outcome=\"{outcome}\"}}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_the_first_byte_ends_when_a_byte_of_the_body_comes() {
+    for (action, outcomes) in [
+        ("Cache", ["miss", "joined"]),
+        ("Forward", ["forwarded", "forwarded"]),
+    ] {
+        let upstream = FakeUpstream::start().await;
+        let bytes = content(300_000, 1);
+        let path = format!("/v2/a/blobs/{}", upstream.blob("a", bytes.clone()));
+        let gate = Gate::closed();
+        upstream.fault("/blobs/", Fault::Gated(gate.clone()), 2);
+        let server = TestServer::builder()
+            .upstream(HOST, &upstream)
+            .tail(&format!("defaultAction: {action}"))
+            .start()
+            .await;
+        let mut first = server.send(Method::GET, &path, &[]).await;
+        let mut second = server.send(Method::GET, &path, &[]).await;
+        // Both have their heads, which are counted.
+        assert_eq!(
+            (first.status(), second.status()),
+            (StatusCode::OK, StatusCode::OK)
+        );
+        for outcome in outcomes {
+            let heads = format!("larder_requests_total{{kind=\"blob\",outcome=\"{outcome}\"}}");
+            let count = outcomes.iter().filter(|found| **found == outcome).count();
+            assert_eq!(server.metric(&heads).await, count as u64, "{outcome}");
+            assert_eq!(server.metric(&first_bytes(outcome)).await, 0, "{outcome}");
+        }
+        // One more than one of them can take.
+        gate.open(20);
+        for download in [&mut first, &mut second] {
+            assert!(download.next().await.unwrap().is_some());
+        }
+        for outcome in outcomes {
+            let count = outcomes.iter().filter(|found| **found == outcome).count();
+            let timed = server.metric(&first_bytes(outcome)).await;
+            assert_eq!(timed, count as u64, "{outcome}");
+        }
+        gate.open_for_good();
+        for download in [first, second] {
+            assert!(bytes.ends_with(download.rest().await.content()));
+        }
+        // Once for each of them.
+        let total = outcomes.len() as u64;
+        let mut timed = 0;
+        for outcome in ["miss", "joined", "forwarded"] {
+            timed += server.metric(&first_bytes(outcome)).await;
+        }
+        assert_eq!(timed, total);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_body_is_timed_by_its_head_and_one_that_breaks_before_its_body_is_not()
+{
+    let upstream = FakeUpstream::start().await;
+    let image = upstream.image(
+        "a",
+        "v1",
+        &[content(5000, 1), content(300_000, 2), Vec::new()],
+    );
+    let server = TestServer::of(&upstream).await;
+    let [layer, broken, empty] =
+        [0, 1, 2].map(|index| format!("/v2/a/blobs/{}", image.layers[index]));
+    assert_eq!(server.head(&layer).await.status, 200);
+    assert_eq!(server.metric(&first_bytes("miss")).await, 1);
+    assert_eq!(server.get(&layer).await.status, 200);
+    server.settled().await;
+    assert_eq!(server.metric(&first_bytes("miss")).await, 2);
+    let tag = format!("\"{}\"", image.layers[0]);
+    let known = server
+        .send(Method::GET, &layer, &[("if-none-match", &tag)])
+        .await;
+    assert_eq!(known.status(), 304);
+    assert_eq!(server.metric(&first_bytes("hit")).await, 1);
+    assert_eq!(server.get(&empty).await.content(), b"");
+    assert_eq!(server.metric(&first_bytes("miss")).await, 3);
+    assert_eq!(server.get("/v2/nothing/manifests/v1").await.status, 404);
+    assert_eq!(server.metric(&first_bytes("not_found")).await, 1);
+
+    upstream.fault("/blobs/", Fault::Truncate(0), 9);
+    let reply = server.get(&broken).await;
+    assert!(!reply.is_complete());
+    let heads = "larder_requests_total{kind=\"blob\",outcome=\"miss\"}";
+    let failed = "larder_requests_total{kind=\"blob\",outcome=\"unavailable\"}";
+    // What breaks before its head is out is an error answer instead.
+    assert_eq!(server.metric(heads).await + server.metric(failed).await, 4);
+    assert_eq!(server.metric(&first_bytes("miss")).await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
