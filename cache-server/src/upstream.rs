@@ -39,8 +39,11 @@ pub use response::{Body, Response};
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     pub connect: Duration,
-    /// From the request to the head of the answer.
+    /// From one request to the head of its answer.
     pub header: Duration,
+    /// From the question to the head of its answer, whatever that takes: a place in the queue, signing in, a token, redirects, and
+    /// each of the endpoints. Clients wait for it, and go elsewhere when they are told in time.
+    pub answer: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
     /// Of a whole body.
@@ -53,7 +56,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            header: Duration::from_secs(30),
+            // What a registry takes that looks for a rarely used image, and then some.
+            header: Duration::from_secs(10),
+            answer: Duration::from_secs(12),
             idle: Duration::from_secs(30),
             slowest: Slowest::default(),
             queue: Duration::from_secs(10),
@@ -124,6 +129,11 @@ impl Error {
     /// Whether it is not there.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::NotFound { status: 404, .. })
+    }
+
+    /// Whether it was waited for in vain.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent { .. })
     }
 
     /// How long the upstream is left alone from now on, if it is known.

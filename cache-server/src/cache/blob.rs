@@ -196,6 +196,12 @@ impl Cache {
             Ok(Start::Reading(head, size)) => (head, size),
             // After something wrong in the bucket, the next fill takes the upstream's.
             Ok(Start::LookAgain) | Err(Error::Bucket(_)) => return Ok(None),
+            // Who waited for its own upstream in vain does not wait again.
+            Err(Error::Upstream(error))
+                if error.is_silence() && fill.origin.host() == origin.host() =>
+            {
+                return Err(Error::Upstream(error));
+            }
             Err(Error::Upstream(_)) if !same_place => return Ok(None),
             Err(Error::Store(_) | Error::Full) => {
                 return self.pass_unstored(origin, request).await.map(Some);

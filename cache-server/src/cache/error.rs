@@ -58,6 +58,8 @@ pub enum Error {
     Full,
     #[error("failed to get an answer in the time that a client with a copy waits")]
     Slow,
+    #[error("failed to get it from {0} in time")]
+    Late(Arc<str>),
     /// A task went away without an answer: the process is ending, or a bug.
     #[error("failed to wait for the answer: its task ended")]
     Gone,
@@ -104,7 +106,9 @@ impl Error {
             )
             | Self::Mismatch { .. }
             | Self::NotAManifest { .. } => ErrorKind::BadAnswer,
-            Self::Upstream(_) | Self::Slow | Self::Bucket(_) => ErrorKind::Unavailable,
+            Self::Upstream(_) | Self::Slow | Self::Late(_) | Self::Bucket(_) => {
+                ErrorKind::Unavailable
+            }
             Self::Store(_) | Self::Full | Self::Gone => ErrorKind::Internal,
         }
     }

@@ -97,13 +97,24 @@ impl Cache {
         let (origin, admission) = self.admit(request.upstream, request.repository, tag)?;
         if admission.action == Action::Forward {
             let passing = self.pass_manifest(&origin, request, CacheOutcome::Forwarded);
-            return Box::pin(passing).await;
+            return self.in_time(&origin, Box::pin(passing)).await;
         }
-        match self.at_hand(&origin, &admission.lifetime, request) {
-            Some(answer) => Ok(answer),
-            // Apart: what waits needs much room, and most requests wait for nothing.
-            None => Box::pin(self.kept(&origin, &admission.lifetime, request)).await,
+        if let Some(answer) = self.at_hand(&origin, &admission.lifetime, request) {
+            return Ok(answer);
         }
+        // Apart: what waits needs much room, and most requests wait for nothing.
+        let keeping = Box::pin(self.kept(&origin, &admission.lifetime, request));
+        self.in_time(&origin, keeping).await
+    }
+
+    /// The answer, if it comes while clients wait. What is fetched for others too is fetched on.
+    async fn in_time(
+        &self,
+        origin: &Origin,
+        answering: impl Future<Output = Result<Answer, Error>>,
+    ) -> Result<Answer, Error> {
+        let answer = tokio::time::timeout(self.0.patience.cold, answering).await;
+        answer.unwrap_or_else(|_| Err(Error::Late(origin.host_text())))
     }
 
     /// The answer, if neither the disk nor the upstream has to be waited for.

@@ -34,11 +34,20 @@ impl Upstream {
         question
             .headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // Apart: whoever waits for it need not have room for all that it may take.
+        let answering = Box::pin(self.answered(&question));
+        match tokio::time::timeout(self.timeouts.answer, answering).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::Silent { host: self.name() }),
+        }
+    }
+
+    async fn answered(&self, question: &Question<'_>) -> Result<Response, Error> {
         let target = self.target(question.repository).await?;
         let patience = self.timeouts.queue;
         let slot = self.limits.slot(patience).await;
         let slot = slot.ok_or_else(|| Error::Busy { host: self.name() })?;
-        let mut response = self.persist(&question, &target).await?;
+        let mut response = self.persist(question, &target).await?;
         // The answer to a HEAD has no body whose end would give the place back.
         if question.method != Method::HEAD {
             response.body.hold(slot);
@@ -79,7 +88,14 @@ impl Upstream {
                 .await;
             self.learn(endpoint, began, answer.as_ref().err());
             match answer {
-                Err(error) if error.is_worth_another_endpoint() => last = Some(error),
+                Err(error) if error.is_worth_another_endpoint() => {
+                    // A second round would wait for the silent one again.
+                    let waited = last.filter(Error::is_silence);
+                    last = match waited {
+                        Some(silence) if error.is_worth_a_second_try() => Some(silence),
+                        _ => Some(error),
+                    };
+                }
                 other => return other.map(|response| self.response(response)),
             }
         }

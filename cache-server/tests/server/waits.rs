@@ -6,7 +6,9 @@ use std::time::Duration;
 use cache_server::oci::Digest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::support::{Builder, FakeUpstream, Fault, HOST, Reply, TestServer, content};
+use crate::support::{
+    Builder, FakeUpstream, Fault, Gate, HOST, Reply, TestServer, content, eventually,
+};
 
 /// How long the caches of these tests wait for an upstream.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -118,6 +120,154 @@ async fn an_upstream_that_takes_no_connection_is_waited_for_once_and_clients_are
         assert_eq!(get(&server, path).await.status, 200, "{path}");
         assert_eq!(server.metric(&waits).await, 1, "{path}");
     }
+}
+
+/// Paths of a cold manifest and a cold blob, which all of these have.
+fn cold(upstreams: &[&FakeUpstream]) -> [String; 3] {
+    let images: Vec<_> = upstreams
+        .iter()
+        .map(|upstream| upstream.image("a", "v1", &[content(5000, 1)]))
+        .collect();
+    [
+        "/v2/a/manifests/v1".to_owned(),
+        format!("/v2/a/manifests/{}", images[0].digest),
+        blob(&images[0].layers[0]),
+    ]
+}
+
+/// Nothing but the bound of the whole ends the wait.
+fn bounded(builder: Builder) -> Builder {
+    builder.tune(|options| {
+        options.timeouts.header = Duration::from_hours(1);
+        options.timeouts.queue = Duration::from_hours(1);
+        options.timeouts.answer = PATIENCE;
+    })
+}
+
+/// The client is sent to the next host, and comes back.
+fn is_sent_away(reply: &Reply) {
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.header("retry-after"), "5");
+    let (code, message) = said(reply);
+    assert_eq!(code, "UNAVAILABLE");
+    assert!(message.contains(" in time"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_never_answer_share_the_time_that_a_client_waits() {
+    let [first, second] = [FakeUpstream::start().await, FakeUpstream::start().await];
+    let endpoints = [first.endpoint(), second.endpoint()];
+    for path in cold(&[&first, &second]) {
+        let server = bounded(TestServer::builder().endpoints(HOST, &endpoints));
+        let server = server.start().await;
+        first.forget();
+        first.fault("", Fault::Hang, 1);
+        is_sent_away(&get(&server, &path).await);
+        assert_eq!((first.count(""), second.count("")), (1, 0), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_realm_of_tokens_is_waited_for_no_longer_than_a_hung_upstream() {
+    let upstream = FakeUpstream::start().await;
+    let realm = FakeUpstream::start().await;
+    upstream.require_token(Some(&format!("{}/v2/hang", realm.endpoint())));
+    let text = format!(
+        "defaultUpstream: {HOST}\nupstreams: [{{host: {HOST}, endpoints: [\"{}\"], authRealms: [\"{}\"]}}]\n",
+        upstream.endpoint(),
+        realm.endpoint()
+    );
+    for path in cold(&[&upstream]) {
+        let server = bounded(TestServer::builder().policy(&text)).start().await;
+        realm.forget();
+        realm.fault("", Fault::Hang, 1);
+        is_sent_away(&get(&server, &path).await);
+        assert_eq!(realm.count(""), 1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_place_behind_a_hung_request_waits_no_longer_than_others() {
+    let upstream = FakeUpstream::start().await;
+    let text = format!(
+        "defaultUpstream: {HOST}\nupstreams: [{{host: {HOST}, endpoints: [\"{}\"], limits: {{concurrency: 1}}}}]\n",
+        upstream.endpoint()
+    );
+    let gate = Gate::closed();
+    let held = blob(&upstream.blob("a", content(60_000, 9)));
+    upstream.fault("/blobs/", Fault::Gated(gate.clone()), 1);
+    let paths = cold(&[&upstream]);
+    let server = bounded(TestServer::builder().policy(&text)).start().await;
+    let holding = server.send(http::Method::GET, &held, &[]).await;
+    assert_eq!(upstream.count(""), 1);
+    for path in paths {
+        is_sent_away(&get(&server, &path).await);
+    }
+    assert_eq!(upstream.count(""), 1);
+    gate.open_for_good();
+    assert!(holding.rest().await.is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_for_one_endpoint_in_vain_does_not_wait_for_it_again_since_another_is_away() {
+    let hung = FakeUpstream::start().await;
+    let away = FakeUpstream::start().await;
+    away.stop().await;
+    let endpoints = [hung.endpoint(), away.endpoint()];
+    for path in cold(&[&hung]) {
+        let server = patient(TestServer::builder().endpoints(HOST, &endpoints));
+        let server = server.start().await;
+        hung.forget();
+        hung.fault("", Fault::Hang, 2);
+        is_sent_away(&get(&server, &path).await);
+        assert_eq!(hung.count(""), 1, "{path}");
+        hung.heal();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_whose_body_hangs_keeps_no_client_and_is_stored_when_it_comes() {
+    let upstream = FakeUpstream::start().await;
+    let paths = cold(&[&upstream]);
+    for path in &paths[..2] {
+        let server = TestServer::builder().upstream(HOST, &upstream);
+        let server = server.tune(|options| options.patience.cold = PATIENCE);
+        let server = server.start().await;
+        upstream.forget();
+        let gate = Gate::closed();
+        upstream.fault("GET ", Fault::Gated(gate.clone()), 1);
+        is_sent_away(&get(&server, path).await);
+        gate.open_for_good();
+        eventually("it is stored", || async {
+            get(&server, path).await.cache_status() == "larder; hit"
+        })
+        .await;
+        assert_eq!(upstream.count("GET "), 1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_of_two_repositories_is_waited_for_once_at_an_upstream_that_hangs() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(5000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    upstream.blob("b", bytes);
+    let server = TestServer::builder().upstream(HOST, &upstream);
+    // Time enough for the second client to come while the first one waits.
+    let patience = Duration::from_secs(3);
+    let server = server.tune(move |options| options.timeouts.answer = patience);
+    let server = server.start().await;
+    upstream.fault("GET ", Fault::Hang, 9);
+    let (path, other) = (blob(&layer), format!("/v2/b/blobs/{layer}"));
+    let second = async {
+        eventually("it is asked for", || async { upstream.count("GET ") == 1 }).await;
+        get(&server, &other).await
+    };
+    let (first, second) = tokio::join!(get(&server, &path), second);
+    is_sent_away(&first);
+    is_sent_away(&second);
+    assert_eq!(upstream.count("HEAD /v2/b/"), 1);
+    assert_eq!(upstream.count("GET "), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
