@@ -30,6 +30,7 @@ mod identities;
 mod large;
 mod lifecycle;
 mod limits;
+mod memory;
 mod metrics;
 mod offline;
 mod operations;

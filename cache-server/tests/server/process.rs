@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use cache_server::oci::{Algorithm, Digest};
 
-use crate::support::{FakeUpstream, Fault, Gate, Raw, blob_path, content, eventually};
+use crate::support::{FakeUpstream, Fault, Gate, Raw, blob_path, content, eventually, peak_memory};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_cache-server");
 
@@ -405,15 +405,6 @@ async fn sigterm_lets_a_download_end_and_then_ends_the_program() {
     assert_eq!(all_is_right(&directory.path().join("store")), 1);
 }
 
-/// The most memory that a process has had, in bytes (`VmHWM` of proc(5)).
-fn peak_memory(process: &Process) -> u64 {
-    let path = format!("/proc/{}/status", process.child.id());
-    let status = std::fs::read_to_string(path).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
-    kibibytes.parse::<u64>().unwrap() * 1024
-}
-
 /// Begins a download and reads no more than its first mebibyte; the connection stays open.
 async fn begin(process: &Process, path: &str) -> tokio::net::TcpStream {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -448,7 +439,7 @@ async fn downloads_of_a_large_blob_need_no_memory_of_its_size() {
         let stored = blob_path(&directory.path().join("store"), &digest);
         eventually("it is stored", || async { stored.exists() }).await;
     }
-    let peak = peak_memory(&process);
+    let peak = peak_memory(&process.child);
     assert!(peak < SIZE as u64 / 2, "{peak}");
     assert_eq!(upstream.body_bytes(), SIZE as u64);
 }

@@ -23,7 +23,7 @@ pub use disk::Disk;
 pub use fake_bucket::{BucketFault, FakeBucket};
 pub use fake_cloud::{FakeCloud, Seen, check_signature};
 pub use fake_upstream::{FakeUpstream, Fault, Gate, Image};
-pub use program::Program;
+pub use program::{Program, peak_memory};
 pub use proxy::FakeProxy;
 pub use raw::Raw;
 pub use test_server::{Builder, TestServer, blob_path};

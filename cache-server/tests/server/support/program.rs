@@ -54,6 +54,11 @@ impl Program {
         lines.find_map(|line| line[name].as_str().map(str::to_owned))
     }
 
+    /// The most memory that it has had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        peak_memory(&self.child)
+    }
+
     pub async fn get(&self, path: &str) -> reqwest::Response {
         self.ask("data_address", path).await
     }
@@ -85,6 +90,15 @@ impl Program {
         assert!(status.unwrap().success());
         program.log()
     }
+}
+
+/// The most memory that a process has had, in bytes (`VmHWM` of proc(5)).
+pub fn peak_memory(process: &Child) -> u64 {
+    let path = format!("/proc/{}/status", process.id());
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.unwrap().trim().strip_suffix(" kB").unwrap();
+    kibibytes.parse::<u64>().unwrap() * 1024
 }
 
 impl Drop for Program {
