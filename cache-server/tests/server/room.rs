@@ -297,3 +297,99 @@ async fn a_manifest_that_finds_the_disk_full_makes_room_and_is_stored() {
     assert_eq!(there(&server, &layers), [false, true, true]);
     assert_eq!(evicted(&server, "disk").await, 1);
 }
+
+/// Within so long of an edit that is in force, its effect is there. The timers are slower: one that looks for room after 30 seconds (here after
+/// a day), and one that looks at everything after ten minutes.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// An edit, and what becomes of images that were pulled three days ago, two days ago, and one day ago from another repository.
+struct Edit {
+    before: String,
+    from: &'static str,
+    to: &'static str,
+    reason: &'static str,
+    /// Whether the layer of each is there then.
+    kept: [bool; 3],
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_counts_at_once_for_what_is_stored_and_waits_for_no_timer() {
+    let rules = |retention| format!("rules:\n{}", rule("a", retention));
+    for edited in [
+        Edit {
+            before: "capacity: {maxSize: 64Mi}".to_owned(),
+            from: "64Mi",
+            to: "9Mi",
+            reason: "capacity",
+            kept: [false, true, true],
+        },
+        Edit {
+            before: rules("unusedFor: 30d"),
+            from: "30d",
+            to: "60h",
+            reason: "unused",
+            kept: [false, true, true],
+        },
+        Edit {
+            before: rules("keepNewest: 2"),
+            from: "keepNewest: 2",
+            to: "keepNewest: 1",
+            reason: "superseded",
+            kept: [false, true, true],
+        },
+        Edit {
+            before: rules("pin: true"),
+            from: "pin: true",
+            to: "unusedFor: 1d",
+            reason: "unused",
+            kept: [false, false, true],
+        },
+    ] {
+        let upstream = FakeUpstream::start().await;
+        let server = TestServer::builder()
+            .upstream(HOST, &upstream)
+            .tail(&edited.before)
+            .tune(|options| options.patience.upkeep = DAY)
+            .start()
+            .await;
+        let mut images = Vec::new();
+        for (seed, (repository, tag)) in (1..).zip([("a", "v1"), ("a", "v2"), ("b", "v1")]) {
+            let image = upstream.image(repository, tag, &[content(3 * MIB, seed)]);
+            let path = format!("/v2/{repository}/manifests/{tag}");
+            assert_eq!(server.get(&path).await.status, 200);
+            get(&server, repository, &image.layers[0]).await;
+            server.advance(DAY);
+            images.push(image);
+        }
+        let case = format!("{} to {}", edited.from, edited.to);
+        let before = images.iter().map(|image| server.has_blob(&image.layers[0]));
+        let before: Vec<_> = before.collect();
+        edit(&server, |text| text.replace(edited.from, edited.to)).await;
+        let gone = eventually("it has its effect", || async {
+            let kept = images.iter().map(|image| server.has_blob(&image.layers[0]));
+            kept.eq(edited.kept) && evicted(&server, edited.reason).await > 0
+        });
+        let waited = tokio::time::timeout(AT_ONCE, gone).await;
+        assert!(waited.is_ok(), "{case}");
+        assert!(before.iter().all(|there| *there), "{case}: {before:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_what_must_be_free_counts_at_once_and_waits_for_no_timer() {
+    let upstream = FakeUpstream::start().await;
+    let (server, _disk) = small(&upstream, 64, DAY).await;
+    let layers = stream(&server, &upstream, 4).await;
+    server.advance(DAY);
+    assert_eq!(there(&server, &layers), [true; 4]);
+    let wanted = free(&server.store()) + 6 * MIB as u64;
+    edit(&server, |text| {
+        format!("{text}\ncapacity: {{minFree: '{wanted}'}}\n")
+    })
+    .await;
+    let freed = eventually("so much is free", || async {
+        evicted(&server, "disk").await == 2 && free(&server.store()) >= wanted
+    });
+    assert!(tokio::time::timeout(AT_ONCE, freed).await.is_ok());
+    assert_eq!(there(&server, &layers), [false, false, true, true]);
+}
