@@ -45,6 +45,7 @@ mod routing;
 mod secrets;
 mod sendfile;
 mod smuggling;
+mod starts;
 mod tags;
 mod tls;
 mod tracing;

@@ -150,7 +150,7 @@ impl Process {
         Self::start_by(Command::new(PROGRAM), directory, upstream)
     }
 
-    fn start_by(command: Command, directory: &Path, upstream: &FakeUpstream) -> Self {
+    pub(crate) fn start_by(command: Command, directory: &Path, upstream: &FakeUpstream) -> Self {
         Self::start_with(command, directory, upstream, "")
     }
 
