@@ -29,7 +29,7 @@ fn listing_slowly() -> Command {
         "-e",
         "trace=getdents64",
     ]);
-    command.args(["-e", "inject=getdents64:delay_enter=200000", PROGRAM]);
+    command.args(["-e", "inject=getdents64:delay_enter=500000", PROGRAM]);
     command
 }
 
@@ -61,7 +61,7 @@ async fn a_start_on_many_contents_is_ready_and_serves_before_it_knows_them_all()
     drop(process);
     fill(&store);
 
-    // Each of 256 directories takes two lists or more: nearly two minutes for all of them.
+    // Each of 256 directories takes two lists or more: minutes for all of them.
     let process = Process::start_by(listing_slowly(), directory.path(), &upstream);
     assert_eq!(process.admin("/readyz").await.0, 200);
     pull(&process, "a", &layer, stored).await;
