@@ -163,7 +163,12 @@ impl Cache {
         metrics.bucket_behind.set(i64::from(bucket.is_some()));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         Self(Arc::new(State {
-            commits: commits::Commits::new(store.clone(), tasks.clone(), stop.clone()),
+            commits: commits::Commits::new(
+                store.clone(),
+                tasks.clone(),
+                stop.clone(),
+                commits::LONGEST_WAIT,
+            ),
             store,
             bucket,
             sharing: sharing::Sharing::default(),

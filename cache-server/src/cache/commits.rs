@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::storage::{self, Finished, Store, Synced};
 
 /// So long it stays at most while other fills are busy. A crash loses what waits.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// What is larger does not wait for others, nor they for it: its sync takes long, whoever shares it.
 const LARGE: u64 = 16 * 1024 * 1024;
 /// From so many bytes or contents on, nothing is waited for.
@@ -36,6 +36,8 @@ struct State {
     store: Arc<Store>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Of content, for fills that are busy.
+    longest_wait: Duration,
     places: Arc<Semaphore>,
     queue: watch::Sender<Queue>,
 }
@@ -74,11 +76,17 @@ struct Number(Arc<State>, u64);
 
 impl Commits {
     /// `tasks` are waited for before the process ends; after `stop` nothing stays here.
-    pub(super) fn new(store: Arc<Store>, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        longest_wait: Duration,
+    ) -> Self {
         Self(Arc::new(State {
             store,
             tasks,
             stop,
+            longest_wait,
             places: Arc::new(Semaphore::new(PLACES)),
             queue: watch::Sender::default(),
         }))
@@ -173,7 +181,7 @@ impl Commits {
         let mut queue = self.0.queue.subscribe();
         let due = queue.wait_for(Queue::is_due);
         tokio::select! {
-            _ = timeout(LONGEST_WAIT, due) => {}
+            _ = timeout(self.0.longest_wait, due) => {}
             () = self.0.stop.cancelled() => {}
         }
     }
