@@ -72,6 +72,21 @@ impl SecureClient {
 
     /// Gets something whole, throws it away, and returns its length.
     pub(crate) fn get(&mut self, path: &str) -> Result<u64> {
+        let (bytes, begun) = self.ask(path)?;
+        let mut left = bytes.saturating_sub(begun);
+        while left > 0 {
+            left -= self.read_some(usize::try_from(left).unwrap_or(usize::MAX))? as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// Reads some of the body, and so many bytes at most. There must be some left.
+    pub(crate) fn read_some(&mut self, most: usize) -> Result<usize> {
+        self.read(0, most.min(self.buffer.len()))
+    }
+
+    /// Asks for something, and returns its length, and what of it came with the head.
+    pub(crate) fn ask(&mut self, path: &str) -> Result<(u64, u64)> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
         self.stream
             .write_all(request.as_bytes())
@@ -88,12 +103,7 @@ impl SecureClient {
             }
         };
         let bytes = length(&self.buffer[..end]).with_context(|| format!("{path}: a bad answer"))?;
-        let mut left = bytes.saturating_sub((read - end) as u64);
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX);
-            left -= self.read(0, most.min(self.buffer.len()))? as u64;
-        }
-        Ok(bytes)
+        Ok((bytes, (read - end) as u64))
     }
 
     fn read(&mut self, from: usize, to: usize) -> Result<usize> {

@@ -29,8 +29,8 @@ use crate::reload::{Reloader, Status};
 use crate::storage::{self, Store};
 use crate::upstream::{Environment, HttpClients, Surroundings, Timeouts};
 
-/// Bytes that are read at once for a connection that gets copies of files: four records of TLS.
-const COPIED: usize = 64 * 1024;
+/// Bytes that are read at once for a connection that gets copies of files: a record of TLS.
+const COPIED: usize = 16 * 1024;
 
 /// What an [`App`] is made from. All but the first two have defaults that tests change.
 #[derive(Debug)]

@@ -1,14 +1,16 @@
 //! What it costs to do nothing, and the memory of a thousand slow readers.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::{Setting, blob_path, get, on_threads};
 use crate::client::Client;
 use crate::report::{Report, Row};
+use crate::secure::SecureClient;
 use crate::target::Target;
 
 const DOWNLOADS: usize = 1000;
@@ -58,7 +60,8 @@ pub(crate) fn downloads(setting: &Setting, report: &mut Report) -> Result<()> {
     let mut above = [0.0; 3];
     for (place, target) in setting.targets(0) {
         get(target.address, &path)?;
-        let peak = peak_of(target, &path).with_context(|| format!("with {}", target.name))?;
+        let ask = || Client::ask(target.address, &path);
+        let peak = peak_of(target, ask, take).with_context(|| format!("with {}", target.name))?;
         above[place] = peak - target.idle;
     }
     let [larder, distribution, nginx] = above;
@@ -67,28 +70,63 @@ pub(crate) fn downloads(setting: &Setting, report: &mut Report) -> Result<()> {
             .values(larder, distribution, "nginx", nginx, 1)
             .no_more_than(32.0, "32 MiB"),
     );
+    over_tls(setting, &path, report)
+}
+
+/// The same over TLS, without distribution, which has one port.
+fn over_tls(setting: &Setting, path: &str, report: &mut Report) -> Result<()> {
+    let mut above = [0.0; 2];
+    for (place, target) in [(0, &setting.larder), (1, &setting.nginx)] {
+        let address = target.secure.context("it speaks no TLS")?;
+        let ask = || {
+            let mut client = SecureClient::connect(address, &setting.pair)?;
+            client.ask(path)?;
+            Ok(client)
+        };
+        let take = |client: &mut SecureClient| client.read_some(PIECE).map(drop);
+        let peak = peak_of(target, ask, take).with_context(|| format!("with {}", target.name))?;
+        above[place] = peak - target.idle;
+    }
+    let [larder, nginx] = above;
+    report.add(
+        Row::new("1,000 slow downloads over TLS: RSS above idle MiB").values(
+            larder,
+            f64::NAN,
+            "nginx",
+            nginx,
+            1,
+        ),
+    );
     Ok(())
 }
 
+/// Throws away a piece of what has come, if something has.
+fn take(socket: &mut TcpStream) -> Result<()> {
+    let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+    match rustix::net::recv(socket, &mut [0; PIECE][..], flags) {
+        Ok((_, 0)) => bail!("a download ended early"),
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(error) => Err(error).context("a download failed"),
+    }
+}
+
 /// The most memory while a thousand connections read slowly.
-fn peak_of(target: &Target, path: &str) -> Result<f64> {
+fn peak_of<C>(
+    target: &Target,
+    ask: impl Fn() -> Result<C> + Sync,
+    take: impl Fn(&mut C) -> Result<()> + Sync,
+) -> Result<f64> {
     let begun = Instant::now();
     let peaks = on_threads(READERS + 1, |number| {
         if number == READERS {
             return watch(target, begun);
         }
-        let sockets = (0..DOWNLOADS / READERS)
-            .map(|_| Client::ask(target.address, path))
+        let mut clients = (0..DOWNLOADS / READERS)
+            .map(|_| ask())
             .collect::<Result<Vec<_>>>()?;
-        let mut buffer = vec![0; PIECE];
         while begun.elapsed() < TIME {
-            for socket in &sockets {
-                let flags = RecvFlags::TRUNC | RecvFlags::DONTWAIT;
-                match rustix::net::recv(socket, buffer.as_mut_slice(), flags) {
-                    Ok((_, 0)) => anyhow::bail!("a download ended early"),
-                    Ok(_) | Err(Errno::AGAIN) => {}
-                    Err(error) => return Err(error).context("a download failed"),
-                }
+            for client in &mut clients {
+                take(client)?;
             }
             std::thread::sleep(Duration::from_millis(20));
         }

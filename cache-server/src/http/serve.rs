@@ -28,9 +28,11 @@ use super::server::Drain;
 use super::tls::{Certificates, HTTP_2};
 use super::traffic::{Finding, Traffic, Watch};
 
-/// Bounds what is read of a request's head, and what waits to be written. The number of headers keeps its default bound of
+/// Bounds what is read of a request's head, of which [`LARGEST_HEAD`] is let in, and what waits to be written. The number of headers keeps its default bound of
 /// 100, for which the library needs no memory of its own.
-const MAXIMUM_BUFFER: usize = 64 * 1024;
+const MAXIMUM_BUFFER: usize = 40 * 1024;
+/// Waits in a TLS session to be written: what stays there while a client takes nothing. A record.
+const ENCRYPTED: usize = 16 * 1024;
 /// For the whole of a connection that is answered 503.
 const TURNING_AWAY: Duration = Duration::from_secs(5);
 /// Requests at the same time on one HTTP/2 connection.
@@ -112,7 +114,7 @@ async fn secure(
         ended = tokio::time::timeout(patience, handshake) => ended,
         () = door.drain.begin.cancelled() => return,
     };
-    let stream = match ended {
+    let mut stream = match ended {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             door.handler.metrics.tls_handshake_failures.inc();
@@ -124,7 +126,8 @@ async fn secure(
             return;
         }
     };
-    let (_, session) = stream.get_ref();
+    let (_, session) = stream.get_mut();
+    session.set_buffer_limit(Some(ENCRYPTED));
     let second = session.alpn_protocol() == Some(HTTP_2);
     let client = Client {
         address,

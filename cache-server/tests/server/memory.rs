@@ -137,7 +137,7 @@ async fn downloads_over_tls_need_no_memory_of_the_size_of_the_blob() {
     let wire = Wire {
         version: http::Version::HTTP_11,
         downloads: 1,
-        each: 384 << 10,
+        each: 128 << 10,
     };
     downloads_need_no_memory_of_the_size(wire).await;
 }
@@ -147,7 +147,7 @@ async fn downloads_that_share_connections_need_no_memory_of_the_size_of_the_blob
     let wire = Wire {
         version: http::Version::HTTP_2,
         downloads: 50,
-        each: 192 << 10,
+        each: 96 << 10,
     };
     downloads_need_no_memory_of_the_size(wire).await;
 }
