@@ -15,11 +15,15 @@ use crate::wait;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// The data port of the one server of most cases; the admin port is the next one.
+const PORT: u16 = 5000;
+
 /// A running cache server on the node's address. Dropping it ends it.
 #[derive(Debug)]
 pub struct CacheServer {
     component: Component,
     directory: PathBuf,
+    port: u16,
 }
 
 /// One request that the server has answered, as its log has it.
@@ -38,9 +42,9 @@ pub struct Served {
 }
 
 impl CacheServer {
-    /// `address:port` of the data port.
+    /// `address:port` of the data port, if it was started on no other.
     pub fn address() -> String {
-        format!("{ADDRESS}:5000")
+        format!("{ADDRESS}:{PORT}")
     }
 
     /// Starts `program` with its store and settings in `directory`; `policy` is YAML. Returns when it is ready.
@@ -50,13 +54,25 @@ impl CacheServer {
 
     /// The same, with a line of settings more.
     pub fn start_with(program: &Path, directory: &Path, more: &str, policy: &str) -> Result<Self> {
+        Self::start_on(program, directory, PORT, more, policy)
+    }
+
+    /// The same, on that data port: for cases with several servers. The admin port is the next one.
+    pub fn start_on(
+        program: &Path,
+        directory: &Path,
+        port: u16,
+        more: &str,
+        policy: &str,
+    ) -> Result<Self> {
+        let admin_port = port + 1;
         fs::create_dir_all(directory)
             .with_context(|| format!("failed to create {}", directory.display()))?;
         let indented = policy.trim_end().replace('\n', "\n  ");
         let settings = format!(
             "server:
-  dataListen: {}
-  adminListen: {ADDRESS}:5001
+  dataListen: {ADDRESS}:{port}
+  adminListen: {ADDRESS}:{admin_port}
   store: {}
   logFormat: Json
   accessLog: true
@@ -64,7 +80,6 @@ impl CacheServer {
 policy:
   {indented}
 ",
-            Self::address(),
             directory.join("store").display(),
         );
         let path = directory.join("settings.yaml");
@@ -75,12 +90,23 @@ policy:
         let mut server = Self {
             component: Component::start("cache-server", &mut command, &log)?,
             directory: directory.to_owned(),
+            port,
         };
         wait::until("the cache server", START_LIMIT, || {
             server.component.check_running()?;
             server.metrics().map(drop)
         })?;
         Ok(server)
+    }
+
+    /// `address:port` of this one's data port.
+    pub fn own_address(&self) -> String {
+        format!("{ADDRESS}:{}", self.port)
+    }
+
+    /// Ends the process at once (SIGKILL). Its log and its store stay.
+    pub fn kill(&mut self) -> Result<()> {
+        self.component.stop()
     }
 
     /// Fails when the process has ended.
@@ -93,7 +119,7 @@ policy:
     }
 
     pub fn metrics(&self) -> Result<Metrics> {
-        Metrics::from_server(&format!("http://{ADDRESS}:5001/metrics"))
+        Metrics::from_server(&format!("http://{ADDRESS}:{}/metrics", self.port + 1))
     }
 
     /// All requests whose bodies have ended.

@@ -8,6 +8,7 @@
 //! when something is missing, the Debian packages of the machine.
 
 pub mod authority;
+pub mod balancer;
 pub mod cache_server;
 pub mod cluster;
 pub mod command;

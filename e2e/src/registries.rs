@@ -28,7 +28,7 @@ const TOOLS: &[&str] = &[
 ];
 
 /// Bytes of the only layer of [`Registries::large`]: enough to come over several connections.
-const LARGE: usize = 48 * 1024 * 1024;
+const LARGE: usize = 64 * 1024 * 1024;
 
 /// Shared by the cases on clients.
 #[derive(Debug)]
@@ -114,14 +114,29 @@ impl Registries {
     /// the default, and `ghcr.io` are at the upstream.
     pub fn empty_cache(&mut self) -> Result<CacheServer> {
         self.upstream.clear_requests()?;
+        self.cache_with(&self.policy())
+    }
+
+    /// Likewise, one on each of these ports. None of them knows of the others.
+    pub fn empty_caches(&mut self, ports: &[u16]) -> Result<Vec<CacheServer>> {
+        self.upstream.clear_requests()?;
+        let policy = self.policy();
+        let start = |port: &u16| {
+            let directory = self.directory()?;
+            CacheServer::start_on(&self.cache_server, &directory, *port, "", &policy)
+        };
+        ports.iter().map(start).collect()
+    }
+
+    fn policy(&self) -> String {
         let url = self.upstream.url();
-        self.cache_with(&format!(
+        format!(
             "upstreams:
 - {{host: docker.io, endpoints: [\"{url}\"]}}
 - {{host: ghcr.io, endpoints: [\"{url}\"]}}
 defaultUpstream: docker.io
 "
-        ))
+        )
     }
 
     /// Starts a cache server with an empty store and that policy. One can run at a time.

@@ -1,14 +1,14 @@
 //! Cache servers that share a bucket of a real server of the S3 API.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::cache_server::CacheServer;
 use e2e::versitygw::Versitygw;
-use e2e::{Registries, command, wait};
+use e2e::{Registries, wait};
 
+use crate::containers_image;
 use crate::proof;
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -25,7 +25,7 @@ pub(crate) fn what_one_server_fetched_another_has_without_the_upstream(
     let first = registries.cache_that(&bucket.settings(), &policy(&url))?;
     let images = ["multi:1", "large:1"];
     for image in images {
-        copy(registries, image)?;
+        containers_image::copy(registries, &CacheServer::address(), image)?;
     }
     let mut blobs = proof::blobs(&registries.images.multi);
     blobs.extend(registries.large.blobs().map(proof::expected));
@@ -49,7 +49,7 @@ pub(crate) fn what_one_server_fetched_another_has_without_the_upstream(
     let nowhere = "http://127.0.0.1:1";
     let second = registries.cache_that(&bucket.settings(), &policy(nowhere))?;
     for image in images {
-        copy(registries, image)?;
+        containers_image::copy(registries, &CacheServer::address(), image)?;
     }
     for (digest, _) in &blobs {
         let served = proof::served(&second, digest)?;
@@ -63,21 +63,4 @@ pub(crate) fn what_one_server_fetched_another_has_without_the_upstream(
     let failed = metrics.sum("larder_bucket_requests_total", &["result=\"failed\""]);
     ensure!(failed < 1.0, "{failed} requests to the bucket failed");
     Ok(())
-}
-
-/// All of an image, with every digest compared.
-fn copy(registries: &mut Registries, image: &str) -> Result<()> {
-    let mut skopeo = Command::new("skopeo");
-    skopeo
-        .args(["copy", "--all", "--preserve-digests"])
-        .arg("--src-tls-verify=false")
-        .arg(format!(
-            "docker://{}/docker.io/library/{image}",
-            CacheServer::address()
-        ))
-        .arg(format!(
-            "dir:{}",
-            registries.directory()?.join("copy").display()
-        ));
-    command::output(&mut skopeo).map(drop)
 }

@@ -17,7 +17,7 @@ use crate::proof;
 const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// Bytes of a range that containerd asks for at once.
-const RANGE: u64 = 4 * 1024 * 1024;
+pub(crate) const RANGE: u64 = 4 * 1024 * 1024;
 
 pub(crate) fn containerd_1_6_pulls_by_hosts_toml(registries: &mut Registries) -> Result<()> {
     let cache = registries.empty_cache()?;

@@ -73,6 +73,18 @@ pub(crate) fn skopeo_copies_an_index_bit_for_bit(registries: &mut Registries) ->
     proof::came_through(registries, &cache, &proof::blobs(multi))
 }
 
+/// Has skopeo get all of an image of `docker.io/library` from the cache at that address, with every digest compared.
+pub(crate) fn copy(registries: &mut Registries, address: &str, image: &str) -> Result<()> {
+    let target = registries.directory()?.join("copy");
+    let mut skopeo = Command::new("skopeo");
+    skopeo
+        .args(["copy", "--all", "--preserve-digests"])
+        .arg("--src-tls-verify=false")
+        .arg(format!("docker://{address}/docker.io/library/{image}"))
+        .arg(format!("dir:{}", target.display()));
+    command::output(&mut skopeo).map(drop)
+}
+
 fn is_copied(path: &Path, bytes: &[u8]) -> Result<()> {
     let copy = fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
     ensure!(copy == bytes, "{} has other bytes", path.display());

@@ -8,6 +8,7 @@ mod containers_image;
 mod docker;
 mod mirrors;
 mod proof;
+mod replicas;
 mod signatures;
 
 use std::process::ExitCode;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         containerd::containerd_1_6_pulls_by_hosts_toml,
         containerd::containerd_2_fetches_ranges_of_a_layer_in_parallel,
         containerd::two_containerds_share_one_cold_layer,
+        replicas::a_server_that_dies_amid_a_cold_layer_fails_no_pull,
+        replicas::a_server_that_dies_amid_ranges_of_a_layer_fails_no_pull,
+        replicas::a_dead_server_that_still_gets_connections_fails_a_pull_once_at_most,
         mirrors::containerd_goes_to_the_upstream_where_the_mirror_allows_it,
         mirrors::containerd_never_goes_to_the_upstream_where_the_mirror_forbids_it,
         mirrors::containerd_shows_the_credentials_of_its_mirror,

@@ -205,7 +205,8 @@ fn render(registries: &mut Registries, fields: &str, secret: &[(&str, &str)]) ->
     render_at(registries, &endpoint, fields, secret)
 }
 
-fn render_at(
+/// The mirror for clients of the cache at that endpoint.
+pub(crate) fn render_at(
     registries: &mut Registries,
     endpoint: &str,
     fields: &str,
