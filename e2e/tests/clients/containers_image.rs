@@ -91,6 +91,30 @@ fn is_copied(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Has skopeo get the image by its name, as a drop-in for registries.conf and credentials in the form of a Docker configuration say.
+pub(crate) fn copy_by(
+    registries: &mut Registries,
+    name: &str,
+    configuration: &str,
+    credentials: Option<&str>,
+) -> Result<()> {
+    let home = registries.directory()?;
+    let drop_ins = home.join(".config/containers/registries.conf.d");
+    fs::create_dir_all(&drop_ins).context("failed to create the directory of drop-ins")?;
+    fs::write(drop_ins.join("50-larder.conf"), configuration)
+        .context("failed to write the drop-in")?;
+    let auth = home.join("auth.json");
+    fs::write(&auth, credentials.unwrap_or("{}")).context("failed to write auth.json")?;
+    let mut skopeo = Command::new("skopeo");
+    skopeo
+        .args(["copy", "--all", "--preserve-digests"])
+        .arg(format!("docker://{name}"))
+        .arg(format!("dir:{}", home.join("copy").display()))
+        .env("HOME", &home)
+        .env("REGISTRY_AUTH_FILE", auth);
+    command::output(&mut skopeo).map(drop)
+}
+
 /// podman with an empty store, and a configuration in which the upstream stands for Docker Hub and the cache is its mirror.
 pub(crate) struct Podman {
     directory: PathBuf,

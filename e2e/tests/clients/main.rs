@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         mirrors::containerd_resolves_tags_at_the_upstream_of_a_digest_mirror,
         mirrors::podman_follows_a_rendered_mirror,
         mirrors::podman_shows_the_credentials_of_its_mirror,
+        mirrors::skopeo_follows_a_rendered_mirror,
+        mirrors::skopeo_never_goes_to_the_upstream_where_the_mirror_forbids_it,
         mirrors::docker_follows_a_rendered_mirror,
         mirrors::k3s_reads_the_rendered_file,
         mirrors::talos_reads_the_rendered_patch,

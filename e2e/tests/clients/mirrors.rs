@@ -1,5 +1,5 @@
-//! Mirror configurations exactly as the operator renders them, with those who read them: containerd of both lines, podman and
-//! Docker pull by them, and the code of K3s, Talos and Cluster API reads them.
+//! Mirror configurations exactly as the operator renders them, with those who read them: containerd of both lines, podman,
+//! skopeo and Docker pull by them, and the code of K3s, Talos and Cluster API reads them.
 
 mod formats;
 
@@ -17,7 +17,7 @@ use e2e::node::ADDRESS;
 use crate::containerd::{Containerd, Line};
 use crate::containers_image::Podman;
 use crate::docker::Docker;
-use crate::proof;
+use crate::{containers_image, proof};
 
 pub(crate) use formats::{
     cluster_api_reads_the_rendered_files, k3s_reads_the_rendered_file,
@@ -188,6 +188,54 @@ pub(crate) fn podman_shows_the_credentials_of_its_mirror(
     proof::came_through(registries, &cache, &proof::blobs(&hello))
 }
 
+pub(crate) fn skopeo_follows_a_rendered_mirror(registries: &mut Registries) -> Result<()> {
+    let hello = registries.images.hello_1.clone();
+    let blobs = proof::blobs(&hello);
+
+    let mirror = render(registries, "runtime: {type: Crio}", &[])?;
+    let cache = registries.empty_cache()?;
+    skopeo(registries, &mirror, HELLO)?;
+    proof::came_through(registries, &cache, &blobs)?;
+    drop(cache);
+    registries.upstream.clear_requests()?;
+    skopeo(registries, &mirror, HELLO)?;
+    ensure!(registries.upstream.blob_gets(&blobs[0].0)? == 1);
+
+    let digest_only = "runtime: {type: Crio}, capabilities: [Pull]";
+    let mirror = render(registries, digest_only, &[])?;
+    let cache = registries.empty_cache()?;
+    let by_digest = format!("docker.io/library/hello@{}", hello.manifest().digest);
+    skopeo(registries, &mirror, &by_digest)?;
+    proof::came_through(registries, &cache, &blobs)
+}
+
+/// With credentials too.
+pub(crate) fn skopeo_never_goes_to_the_upstream_where_the_mirror_forbids_it(
+    registries: &mut Registries,
+) -> Result<()> {
+    let hello = registries.images.hello_1.clone();
+    let fields = format!("runtime: {{type: Crio}}, {GUARDED}");
+    let cache = guarded_cache(registries)?;
+    let wrong = [("username", "east"), ("password", "old")];
+    let mirror = render(registries, &fields, &wrong)?;
+    let copied = skopeo(registries, &mirror, HELLO);
+    ensure!(copied.is_err(), "skopeo copied with a wrong password");
+    nobody_asked_the_upstream(registries)?;
+
+    let right = [("username", "east"), ("password", PASSWORD)];
+    let mirror = render(registries, &fields, &right)?;
+    skopeo(registries, &mirror, HELLO)?;
+    proof::came_through(registries, &cache, &proof::blobs(&hello))?;
+    drop(cache);
+
+    registries.upstream.clear_requests()?;
+    for name in [HELLO, "docker.io/library/multi:1"] {
+        let copied = skopeo(registries, &mirror, name);
+        ensure!(copied.is_err(), "skopeo copied {name} without the cache");
+    }
+    nobody_asked_the_upstream(registries)
+}
+
 pub(crate) fn docker_follows_a_rendered_mirror(registries: &mut Registries) -> Result<()> {
     let hello = registries.images.hello_1.clone();
     let fields = "runtime: {type: Docker}, upstreams: [docker.io]";
@@ -250,6 +298,12 @@ fn pull(registries: &mut Registries, line: Line, mirror: &Mirror, hello: &Artifa
 fn podman(registries: &mut Registries, mirror: &Mirror) -> Result<Podman> {
     let credentials = mirror.files.get("auth.json").map(String::as_str);
     Podman::with(registries, mirror.file("registries.conf")?, credentials)
+}
+
+fn skopeo(registries: &mut Registries, mirror: &Mirror, name: &str) -> Result<()> {
+    let credentials = mirror.files.get("auth.json").map(String::as_str);
+    let configuration = mirror.file("registries.conf")?;
+    containers_image::copy_by(registries, name, configuration, credentials)
 }
 
 fn nobody_asked_the_upstream(registries: &Registries) -> Result<()> {
