@@ -15,6 +15,8 @@ use crate::command;
 /// The files of one mirror, by their keys in the object.
 #[derive(Debug, Clone)]
 pub struct Mirror {
+    /// Whether they are in a Secret.
+    pub secret: bool,
     pub files: BTreeMap<String, String>,
 }
 
@@ -59,6 +61,16 @@ metadata: {{name: given}}
 stringData: {values}
 "
         );
+        Self::render_text(operator, directory, &text, "cache-mirror-nodes")
+    }
+
+    /// Renders the objects of the text, and takes the mirror's object of that name.
+    pub fn render_text(
+        operator: &Path,
+        directory: &Path,
+        text: &str,
+        object: &str,
+    ) -> Result<Self> {
         let path = directory.join("cache.yaml");
         fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
         let mut render = Command::new(operator);
@@ -66,12 +78,12 @@ stringData: {values}
         let output = command::output(render.arg(&path))?;
         let objects: Vec<Value> = serde_saphyr::from_multiple(&output)
             .map_err(|error| anyhow!("failed to read what the operator rendered: {error}"))?;
-        let object = objects
+        let mirror = objects
             .iter()
-            .find(|object| object["metadata"]["name"] == "cache-mirror-nodes")
-            .context("the operator rendered no mirror")?;
-        let secret = object["kind"] == "Secret";
-        let data = object["data"].as_object().context("it has no data")?;
+            .find(|one| one["metadata"]["name"] == object)
+            .with_context(|| format!("the operator rendered no {object}"))?;
+        let secret = mirror["kind"] == "Secret";
+        let data = mirror["data"].as_object().context("it has no data")?;
         let file = |(key, value): (&String, &Value)| -> Result<(String, String)> {
             let text = value.as_str().context("a value is no text")?;
             let text = if secret {
@@ -83,6 +95,7 @@ stringData: {values}
             Ok((key.clone(), text))
         };
         Ok(Self {
+            secret,
             files: data.iter().map(file).collect::<Result<_>>()?,
         })
     }
@@ -105,10 +118,18 @@ stringData: {values}
             fs::create_dir_all(&directory)
                 .with_context(|| format!("failed to create {}", directory.display()))?;
             if let Some(authority) = self.files.get("ca.crt") {
-                fs::write(directory.join("ca.crt"), authority).context("failed to write ca.crt")?;
+                replace(&directory.join("ca.crt"), authority)?;
             }
-            fs::write(directory.join("hosts.toml"), text).context("failed to write hosts.toml")?;
+            replace(&directory.join("hosts.toml"), text)?;
         }
         Ok(())
     }
+}
+
+/// Whoever reads meanwhile has the old text or the new one.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("failed to write {}", path.display()))
 }

@@ -215,6 +215,16 @@ path = '{path}/opt'
         })
     }
 
+    /// Forgets the image with all that it consists of, and pulls it.
+    pub(crate) fn pull_anew(&self, name: &str, artifact: &Artifact) -> Result<()> {
+        run(
+            &self.ctr,
+            &self.directory,
+            &["images", "remove", "--sync", name],
+        )?;
+        self.pull(name, artifact)
+    }
+
     /// Pulls and unpacks the image, which containerd compares with its digests.
     pub(crate) fn pull(&self, name: &str, artifact: &Artifact) -> Result<()> {
         let hosts = self.hosts();

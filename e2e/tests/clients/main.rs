@@ -5,6 +5,7 @@ mod bucket;
 mod conformance;
 mod containerd;
 mod containers_image;
+mod credentials;
 mod docker;
 mod mirrors;
 mod proof;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
         mirrors::podman_shows_the_credentials_of_its_mirror,
         mirrors::skopeo_follows_a_rendered_mirror,
         mirrors::skopeo_never_goes_to_the_upstream_where_the_mirror_forbids_it,
+        credentials::credentials_of_one_cluster_are_rotated_without_a_failed_pull,
+        credentials::a_cluster_whose_credentials_are_taken_back_is_refused_alone,
         mirrors::docker_follows_a_rendered_mirror,
         mirrors::k3s_reads_the_rendered_file,
         mirrors::talos_reads_the_rendered_patch,
