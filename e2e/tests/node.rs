@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         pull::node_falls_back_to_the_upstream_while_the_cache_is_stopped,
         nodes::agent_wires_the_node_and_pulls_go_through_the_cache,
         nodes::credentials_reach_the_node_for_root_alone,
+        nodes::a_new_authority_reaches_the_node_before_the_certificate_does,
         nodes::node_goes_past_a_cache_that_is_gone_and_comes_back,
         nodes::agent_that_is_switched_off_leaves_the_node_as_it_was,
         nodes::uninstall_leaves_the_node_as_it_was,

@@ -19,18 +19,22 @@ const PASSWORD: &str = "Basic bm9kZTphLXBhc3N3b3JkLW9mLW5vZGVz";
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// Years in which certificates end, and their beginnings in seconds since 1970, by which they are told apart.
-const OLD: (i32, f64) = (2040, 2_208_988_800.0);
-const NEW: (i32, f64) = (2050, 2_524_608_000.0);
+pub(crate) const OLD: (i32, f64) = (2040, 2_208_988_800.0);
+pub(crate) const NEW: (i32, f64) = (2050, 2_524_608_000.0);
 
 /// The Secret `serving` with a new certificate for the node's address.
-fn secret(authority: &Authority, (year, _): (i32, f64)) -> Result<String> {
+pub(crate) fn secret(
+    namespace: &str,
+    authority: &Authority,
+    (year, _): (i32, f64),
+) -> Result<String> {
     let pair = authority.sign(e2e::node::ADDRESS, Some(year))?;
     let data = json!({
         "tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": authority.pem(),
     });
     Ok(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": "serving", "namespace": NAMESPACE}, "stringData": data,
+        "metadata": {"name": "serving", "namespace": namespace}, "stringData": data,
     })
     .to_string())
 }
@@ -44,7 +48,7 @@ pub(crate) fn a_new_authority_takes_over_without_a_failed_pull_or_a_restart(
     cache.make_volumes(&world.node, 1, "1Gi")?;
     // Both have the same name, as those have that an issuer makes one after the other.
     let (old, new) = (Authority::new()?, Authority::new()?);
-    world.node.apply(&secret(&old, OLD)?)?;
+    world.node.apply(&secret(NAMESPACE, &old, OLD)?)?;
     world.node.apply(&format!(
         "apiVersion: v1
 kind: Secret
@@ -71,7 +75,7 @@ spec:
     pull(world, &cache, "first")?;
     ensure!(shows(world, &cache, OLD)?, "another certificate is in use");
 
-    world.node.apply(&secret(&new, NEW)?)?;
+    world.node.apply(&secret(NAMESPACE, &new, NEW)?)?;
     let told = |node: &e2e::Node| -> Result<String> {
         let object = cache.json(node, "configmap", "guarded-mirror-nodes")?;
         let text = object["data"]["ca.crt"].as_str();
@@ -135,7 +139,7 @@ fn pull(world: &mut World, cache: &Cache, name: &str) -> Result<()> {
 }
 
 /// Whether the cache shows the certificate with that end.
-fn shows(world: &World, cache: &Cache, (_, end): (i32, f64)) -> Result<bool> {
+pub(crate) fn shows(world: &World, cache: &Cache, (_, end): (i32, f64)) -> Result<bool> {
     let metrics = cache.metrics(&world.node)?;
     let seconds = metrics.sum("larder_tls_certificate_expiry_timestamp_seconds", &[]);
     Ok((seconds - end).abs() < 1.0)

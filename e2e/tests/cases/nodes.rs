@@ -1,5 +1,7 @@
 //! The node agent of the chart, on a node where somebody had a mirror configuration before.
 
+mod through_tls;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,6 +14,8 @@ use e2e::{Node, World, wait};
 use reqwest::blocking::Client;
 
 use super::quickstart::{self, digests, forget, run_pod};
+
+pub(crate) use through_tls::a_new_authority_reaches_the_node_before_the_certificate_does;
 
 const HELLO: &str = "docker.io/library/hello:1.0";
 const AGENTS: &str = "larder-node-agent";
@@ -238,6 +242,16 @@ fn install(node: &Node) -> Result<()> {
             format!("nodeAgent.containerdConfig={directory}/containerd.toml"),
         ],
     )
+}
+
+/// Returns when the agent has nothing of that host on the node any more.
+fn wait_until_gone(node: &Node, host: &str) -> Result<()> {
+    wait::until("the host's files to go", WITHDRAW_LIMIT, || {
+        let mut files = files(node)?;
+        files.retain(|name, _| name.contains(host));
+        ensure!(files.is_empty(), "{files:?}");
+        Ok(())
+    })
 }
 
 /// Changes values of the release; the others stay.
