@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         nodes::agent_wires_the_node_and_pulls_go_through_the_cache,
         nodes::credentials_reach_the_node_for_root_alone,
         nodes::a_new_authority_reaches_the_node_before_the_certificate_does,
+        nodes::a_deleted_cache_that_forbade_the_fallback_gives_the_node_back,
         nodes::node_goes_past_a_cache_that_is_gone_and_comes_back,
         nodes::agent_that_is_switched_off_leaves_the_node_as_it_was,
         nodes::uninstall_leaves_the_node_as_it_was,

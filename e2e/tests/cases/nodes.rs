@@ -1,5 +1,6 @@
 //! The node agent of the chart, on a node where somebody had a mirror configuration before.
 
+mod forbidden;
 mod through_tls;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use reqwest::blocking::Client;
 
 use super::quickstart::{self, digests, forget, run_pod};
 
+pub(crate) use forbidden::a_deleted_cache_that_forbade_the_fallback_gives_the_node_back;
 pub(crate) use through_tls::a_new_authority_reaches_the_node_before_the_certificate_does;
 
 const HELLO: &str = "docker.io/library/hello:1.0";
