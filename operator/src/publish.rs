@@ -29,6 +29,16 @@ pub struct Error {
     source: Box<kube::Error>,
 }
 
+impl Error {
+    fn new(metadata: &ObjectMeta, source: kube::Error) -> Self {
+        Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+            source: Box::new(source),
+        }
+    }
+}
+
 /// Writes the status if it is another than the cache has, and tells what turned.
 pub async fn publish(
     client: &Client,
@@ -40,11 +50,7 @@ pub async fn publish(
     if previous == status {
         return Ok(false);
     }
-    let namespace = metadata.namespace.clone().unwrap_or_default();
-    let name = metadata.name.clone().unwrap_or_default();
-    // The rest of an object that can't be read does not matter here.
-    let resource = ApiResource::erase::<RegistryCache>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
+    let (api, name) = untyped(client, metadata);
     let patch = json!({
         "apiVersion": RegistryCache::api_version(&()),
         "kind": RegistryCache::kind(&()),
@@ -61,36 +67,57 @@ pub async fn publish(
         .await;
     let written = match written {
         // Under another definition a list may have been written as a whole, and what is left of it belongs to nobody now.
-        Ok(cache) if !shows(&cache, status) => {
-            let parameters = PatchParams {
-                field_manager: Some(STATUS_MANAGER.to_owned()),
-                ..PatchParams::default()
-            };
-            let whole = json!({"metadata": {"uid": metadata.uid}, "status": status});
-            api.patch_status(&name, &parameters, &Patch::Merge(&whole))
-                .await
-        }
+        Ok(cache) if !shows(&cache, status) => replace(client, metadata, status).await,
         written => written,
     };
     match written {
         Ok(_) => {}
         // The cache is gone, and its status with it.
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
-        Err(source) => {
-            return Err(Error {
-                namespace,
-                name,
-                source: Box::new(source),
-            });
-        }
+        Err(source) => return Err(Error::new(metadata, source)),
     }
+    tell(recorder, metadata, previous, status).await;
+    Ok(true)
+}
+
+/// Caches as they are stored: the rest of one that can't be read does not matter to its status.
+fn untyped(client: &Client, metadata: &ObjectMeta) -> (Api<DynamicObject>, String) {
+    let resource = ApiResource::erase::<RegistryCache>(&());
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let api = Api::namespaced_with(client.clone(), namespace, &resource);
+    (api, metadata.name.clone().unwrap_or_default())
+}
+
+/// Writes the status as a whole, whoever owns its parts.
+async fn replace(
+    client: &Client,
+    metadata: &ObjectMeta,
+    status: &RegistryCacheStatus,
+) -> Result<DynamicObject, kube::Error> {
+    let (api, name) = untyped(client, metadata);
+    let parameters = PatchParams {
+        field_manager: Some(STATUS_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let whole = json!({"metadata": {"uid": metadata.uid}, "status": status});
+    api.patch_status(&name, &parameters, &Patch::Merge(&whole))
+        .await
+}
+
+/// Writes an event for each condition that turned. A failure is only logged.
+async fn tell(
+    recorder: &Recorder,
+    metadata: &ObjectMeta,
+    previous: &RegistryCacheStatus,
+    status: &RegistryCacheStatus,
+) {
     let reference = reference(metadata);
     for event in events(&previous.conditions, &status.conditions) {
         if let Err(error) = recorder.publish(&event, &reference).await {
-            tracing::warn!(%namespace, %name, %error, "failed to write an event for RegistryCache {namespace}/{name}");
+            let (namespace, name) = (&metadata.namespace, &metadata.name);
+            tracing::warn!(?namespace, ?name, %error, "failed to write an event for a RegistryCache");
         }
     }
-    Ok(true)
 }
 
 fn shows(cache: &DynamicObject, status: &RegistryCacheStatus) -> bool {
@@ -125,7 +152,8 @@ fn reference(metadata: &ObjectMeta) -> ObjectReference {
     }
 }
 
-/// Says on a cache that it can't be read, as far as the API server lets a broken object have a status. Failures are only logged.
+/// Says on a cache that it can't be read, by an event, and in its status where the API server takes one: rules of the definition that can't be asked
+/// of such an object refuse all. Failures are only logged.
 pub async fn malformed(
     client: &Client,
     recorder: &Recorder,
@@ -133,10 +161,8 @@ pub async fn malformed(
     reason: &str,
     now: &Time,
 ) {
+    let (api, name) = untyped(client, metadata);
     let namespace = metadata.namespace.clone().unwrap_or_default();
-    let name = metadata.name.clone().unwrap_or_default();
-    let resource = ApiResource::erase::<RegistryCache>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
     let previous: RegistryCacheStatus = match api.get_opt(&name).await {
         Ok(Some(object)) => object
             .data
@@ -160,7 +186,14 @@ pub async fn malformed(
         conditions: conditions.finish(),
         ..previous.clone()
     };
-    if let Err(error) = publish(client, recorder, metadata, &previous, &status).await {
+    if status == previous {
+        return;
+    }
+    // First: a status may be refused, and the next look finds there what was told.
+    tell(recorder, metadata, &previous, &status).await;
+    // The API server applies nothing to an object that does not fit its definition.
+    if let Err(source) = replace(client, metadata, &status).await {
+        let error = Error::new(metadata, source);
         tracing::warn!(%namespace, %name, error = %chain(&error), "failed to say that RegistryCache {namespace}/{name} can't be read");
     }
 }

@@ -10,6 +10,25 @@ use super::ready;
 
 const DEFINITIONS: [&str; 2] = ["registrycaches", "cachepolicies"];
 
+/// A kind of ours, and the condition that says whether an object of it can be read.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    plural: &'static str,
+    condition: &'static str,
+}
+
+const CACHE: Kind = Kind {
+    name: "RegistryCache",
+    plural: "registrycaches",
+    condition: "Ready",
+};
+const POLICY: Kind = Kind {
+    name: "CachePolicy",
+    plural: "cachepolicies",
+    condition: "Accepted",
+};
+
 pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
     cluster: &mut Cluster,
 ) -> Result<()> {
@@ -49,8 +68,11 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
                 Ok(())
             },
         )?;
+        cluster.wait_for("the broken cache to say it itself", LIMIT, |cluster| {
+            must_be_told(cluster, namespace, CACHE, "broken")
+        })?;
         cluster.wait_for("the policy to say it itself", LIMIT, |cluster| {
-            must_be_told(cluster, namespace, "ours")
+            must_be_told(cluster, namespace, POLICY, "ours")
         })?;
         let child = format!("{}/images-mirror-nodes", objects("configmaps", namespace));
         cluster.run(cluster.api.delete(&child, &json!({})))?;
@@ -69,11 +91,10 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
     let bound = cluster.get(&policy)?["status"]["bindings"][0].clone();
     ensure!(bound["cache"] == "images", "it is bound to {bound}");
     // The second operator had nothing new to tell.
-    ensure!(
-        events(cluster, namespace, "ours")?.len() == 1,
-        "the events are {:?}",
-        events(cluster, namespace, "ours")?
-    );
+    for (of, name) in [(POLICY, "ours"), (CACHE, "broken")] {
+        let events = events(cluster, namespace, of, name)?;
+        ensure!(events.len() == 1, "the events of {name} are {events:?}");
+    }
 
     operator.kill()?;
     let late = json!({
@@ -81,6 +102,8 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
     });
     let policies = objects("cachepolicies", namespace);
     cluster.run(cluster.api.create(&policies, &late))?;
+    let caches = objects("registrycaches", namespace);
+    cluster.run(cluster.api.create(&caches, &named(&broken, "late")))?;
     for path in [
         &policy,
         &format!("{}/broken", objects("registrycaches", namespace)),
@@ -98,10 +121,16 @@ pub(crate) fn malformed_objects_stop_neither_the_operator_nor_other_caches(
     operator = cluster.start_operator()?;
     // Under the definition that is in force again, too.
     cluster.wait_for("the other policy to say it itself", LIMIT, |cluster| {
-        must_be_told(cluster, namespace, "late")
+        must_be_told(cluster, namespace, POLICY, "late")
     })?;
-    let late = format!("{policies}/late");
-    cluster.run(cluster.api.delete(&late, &json!({})))?;
+    // The rules of its definition can't be asked of such a cache, so the API server takes no status of it.
+    cluster.wait_for("an event about the other cache", LIMIT, |cluster| {
+        must_have_an_event(cluster, namespace, CACHE, "late")
+    })?;
+    for of in [POLICY, CACHE] {
+        let late = format!("{}/late", objects(of.plural, namespace));
+        cluster.run(cluster.api.delete(&late, &json!({})))?;
+    }
     wait_until_golden(cluster, namespace, &golden.new)?;
     must_still_run(cluster, namespace, &before)?;
     rest(cluster, &operator, namespace)?;
@@ -120,6 +149,13 @@ fn loosen(cluster: &Cluster, plural: &str) -> Result<()> {
     cluster.run(cluster.api.merge(&path, &open)).map(drop)
 }
 
+/// The same object under another name.
+fn named(object: &Value, name: &str) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["name"] = json!(name);
+    object
+}
+
 /// The policy that is rendered, and what the status says of it.
 fn in_force(cluster: &Cluster, namespace: &str) -> Result<(Value, Value)> {
     let files = format!("{}/images-config", objects("configmaps", namespace));
@@ -128,19 +164,23 @@ fn in_force(cluster: &Cluster, namespace: &str) -> Result<(Value, Value)> {
     Ok((text, status["desiredHash"].clone()))
 }
 
-/// Fails unless the policy's status, and an event, say that it can't be read.
-fn must_be_told(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
-    let policy = cluster.get(&format!("{}/{name}", objects("cachepolicies", namespace)))?;
-    let accepted = condition(&policy, "Accepted");
-    let message = accepted["message"].as_str().unwrap_or_default();
+/// Fails unless the object's status, and an event, say that it can't be read.
+fn must_be_told(cluster: &Cluster, namespace: &str, of: Kind, name: &str) -> Result<()> {
+    let object = cluster.get(&format!("{}/{name}", objects(of.plural, namespace)))?;
+    let told = condition(&object, of.condition);
+    let message = told["message"].as_str().unwrap_or_default();
     ensure!(
-        accepted["status"] == "False"
+        told["status"] == "False"
             && message.contains("can't be read")
-            && policy["status"]["observedGeneration"] == policy["metadata"]["generation"],
+            && object["status"]["observedGeneration"] == object["metadata"]["generation"],
         "its status is {}",
-        policy["status"]
+        object["status"]
     );
-    let events = events(cluster, namespace, name)?;
+    must_have_an_event(cluster, namespace, of, name)
+}
+
+fn must_have_an_event(cluster: &Cluster, namespace: &str, of: Kind, name: &str) -> Result<()> {
+    let events = events(cluster, namespace, of, name)?;
     ensure!(
         events.iter().any(|note| note.contains("can't be read")),
         "the events are {events:?}"
@@ -148,13 +188,13 @@ fn must_be_told(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What warnings about the policy say.
-fn events(cluster: &Cluster, namespace: &str, policy: &str) -> Result<Vec<String>> {
+/// What warnings about an object say.
+fn events(cluster: &Cluster, namespace: &str, of: Kind, name: &str) -> Result<Vec<String>> {
     let events = cluster.list(&objects("events", namespace))?;
     let ours = events.iter().filter(|event| {
         event["type"] == "Warning"
-            && event["regarding"]["kind"] == "CachePolicy"
-            && event["regarding"]["name"] == policy
+            && event["regarding"]["kind"] == of.name
+            && event["regarding"]["name"] == name
     });
     Ok(ours
         .map(|event| event["note"].as_str().unwrap_or_default().to_owned())
