@@ -303,9 +303,22 @@ impl Cache {
             repository: request.repository.clone(),
             digest: digest.clone(),
         };
-        let stream = BlobStream::started(place, response);
+        // A client that puts parts together must not take the whole for one of them, so it is cut out.
+        let range = match size {
+            Some(size) => {
+                let range = request.range.resolve(size);
+                range.map_err(|_| Error::Range { size })?
+            }
+            None => None,
+        };
+        let whole = self.pass(origin.clone(), digest, BlobStream::started(place, response));
+        let content = match &range {
+            Some(range) => verified::cut(whole, range.clone()),
+            None => whole,
+        };
         Ok(Answer {
-            content: Content::Stream(self.pass(origin.clone(), digest, stream)),
+            range,
+            content: Content::Stream(content),
             ..Answer::blob(outcome, &request.digest, size)
         })
     }

@@ -1,7 +1,9 @@
 //! A body that is passed through without storing. Its last piece is held back until the digest matches.
 
-use bytes::Bytes;
-use futures::StreamExt;
+use std::ops::Range;
+
+use bytes::{Buf as _, Bytes};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::answer::ContentStream;
 use super::{Cache, Error, Origin};
@@ -59,6 +61,31 @@ impl Passing {
             }
         }
     }
+}
+
+/// The bytes of a whole that lie in the range. What comes behind it is not read, so it is checked only if it goes to the end.
+pub(super) fn cut(whole: ContentStream, range: Range<u64>) -> ContentStream {
+    futures::stream::try_unfold((whole, 0), move |(mut whole, mut at)| {
+        let range = range.clone();
+        async move {
+            while at < range.end {
+                let Some(mut bytes) = whole.try_next().await? else {
+                    return Ok(None);
+                };
+                let length = bytes.len() as u64;
+                let within =
+                    |place: u64| usize::try_from(place.saturating_sub(at)).unwrap_or(usize::MAX);
+                bytes.truncate(within(range.end));
+                bytes.advance(within(range.start).min(bytes.len()));
+                at += length;
+                if !bytes.is_empty() {
+                    return Ok(Some((bytes, (whole, at))));
+                }
+            }
+            Ok(None)
+        }
+    })
+    .boxed()
 }
 
 /// A part of a blob, which only the client can check.

@@ -3,7 +3,7 @@
 use cache_server::oci::{Algorithm, Digest};
 use http::Method;
 
-use crate::support::{FakeUpstream, Fault, Gate, TestServer, content, digest};
+use crate::support::{FakeUpstream, Fault, Gate, TestServer, content};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_stored_blob_are_exact() {
@@ -94,12 +94,34 @@ async fn a_part_of_a_cold_blob_starts_no_fill() {
     assert_eq!(upstream.body_bytes(), 100);
     assert!(!server.has_blob(&layer));
     assert_eq!(server.metric("larder_fills_running").await, 0);
+}
 
-    // An upstream that does not do ranges: the client gets the whole, as if it had not asked for a part.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_cold_blob_is_cut_out_where_the_upstream_gives_the_whole() {
+    let upstream = FakeUpstream::start().await;
+    let bytes = content(50_000, 1);
+    let layer = upstream.blob("a", bytes.clone());
+    let server = TestServer::of(&upstream).await;
+    let path = format!("/v2/a/blobs/{layer}");
+    // Another replica may have given a part: a client that puts parts together takes no whole for one of them.
+    for (range, expected) in [
+        ("bytes=0-0", 0..1),
+        ("bytes=100-199", 100..200),
+        ("bytes=40000-", 40_000..50_000),
+        ("bytes=49999-60000", 49_999..50_000),
+        ("bytes=-7", 49_993..50_000),
+    ] {
+        upstream.fault("GET ", Fault::NoRange, 1);
+        let reply = server.get_range(&path, range).await;
+        assert_eq!(reply.status, 206, "{range}");
+        assert!(reply.content() == &bytes[expected.clone()], "{range}");
+        let said = format!("bytes {}-{}/50000", expected.start, expected.end - 1);
+        assert_eq!(reply.header("content-range"), said);
+        assert_eq!(reply.header("content-length"), expected.len().to_string());
+    }
     upstream.fault("GET ", Fault::NoRange, 1);
-    let reply = server.get_range(&path, "bytes=100-199").await;
-    assert_eq!(reply.status, 200);
-    assert_eq!(digest(reply.content()), layer);
+    assert_eq!(server.get_range(&path, "bytes=50000-").await.status, 416);
+    assert!(!server.has_blob(&layer));
 }
 
 #[tokio::test(flavor = "multi_thread")]
