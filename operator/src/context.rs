@@ -13,6 +13,7 @@ use crate::nodes::Nodes;
 use crate::optional_apis::OptionalApis;
 use crate::resolve::Settings;
 use crate::retry::Failures;
+use crate::watches::CacheRef;
 
 /// Reconciles that may talk to the API server at the same time.
 const CONCURRENCY: usize = 16;
@@ -69,6 +70,13 @@ impl Context {
     /// reconciles that only wait for pods don't hold up others. `None`: the operator ends.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
+    }
+
+    /// A cache is gone, and what is known of it with it.
+    pub fn forget(&self, cache: &CacheRef) {
+        let namespace = cache.namespace.as_deref().unwrap_or_default();
+        self.nodes.forget(namespace, &cache.name);
+        self.figures.forget(cache);
     }
 
     /// Nobody gets a turn from now on.

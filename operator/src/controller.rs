@@ -102,8 +102,9 @@ pub async fn run(
             match result {
                 Err(Error::ObjectNotFound(gone)) => {
                     let namespace = gone.namespace.unwrap_or_default();
-                    queue.pass(&ObjectRef::new(&gone.name).within(&namespace));
-                    context.nodes.forget(&namespace, &gone.name);
+                    let cache = ObjectRef::new(&gone.name).within(&namespace);
+                    queue.pass(&cache);
+                    context.forget(&cache);
                 }
                 Err(error @ (Error::QueueError(_) | Error::RunnerError(_))) => {
                     tracing::warn!(error = %chain(&error), "the controller does not go on");

@@ -63,8 +63,7 @@ pub async fn reconcile(
         .await
         .map_err(|source| Error::Observe { source })?;
     let Some(mut observed) = observed else {
-        context.nodes.forget(namespace, name);
-        context.figures.forget(&cache_ref);
+        context.forget(&cache_ref);
         return Ok(retry::periodic());
     };
     observed.nodes = context.nodes.seen(namespace, name);
