@@ -56,14 +56,14 @@ impl Golden {
         operator.wait_until_ready()?;
         cluster.apply(&ready::manifest(namespace))?;
         cluster.wait_until_cache_is_ready(namespace, "images")?;
-        wait_until_policy_is_applied(cluster, namespace)?;
         rest(cluster, &operator, namespace)?;
+        wait_until_policy_is_applied(cluster, namespace)?;
         let (new, writes_of_new) = (cluster.end_state(namespace)?, gate.writes().len());
         gate.forget();
         cluster.apply(&edit(namespace))?;
         cluster.wait_until_cache_is_ready(namespace, "images")?;
-        wait_until_policy_is_applied(cluster, namespace)?;
         rest(cluster, &operator, namespace)?;
+        wait_until_policy_is_applied(cluster, namespace)?;
         let golden = Self {
             new,
             writes_of_new,
@@ -76,14 +76,17 @@ impl Golden {
     }
 }
 
-/// The policy tells later than the cache, and by itself.
+/// The policy tells later than the cache, and by itself. The cache has come to rest.
 fn wait_until_policy_is_applied(cluster: &mut Cluster, namespace: &str) -> Result<()> {
     let path = ready::policy(namespace);
+    let cache = cluster.get(&ready::cache(namespace))?;
+    let hash = &cache["status"]["policy"]["desiredHash"];
     cluster.wait_for("the policy to tell where it is applied", LIMIT, |cluster| {
         let policy = cluster.get(&path)?;
         let status = &policy["status"];
         ensure!(
             status["applied"] == "2/2"
+                && status["bindings"][0]["desiredHash"] == *hash
                 && status["observedGeneration"] == policy["metadata"]["generation"],
             "its status is {status}"
         );
