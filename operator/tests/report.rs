@@ -22,7 +22,7 @@ use operator::observe::Observed;
 use operator::optional_apis::OptionalKind;
 use operator::render::names::{MirrorTarget, mirror_target};
 use operator::report::{Failure, Settled, report, truncate};
-use operator::resolve::resolve;
+use operator::resolve::{ResolvedCache, resolve};
 use serde_json::{Value, json};
 
 fn observed() -> Observed {
@@ -466,19 +466,21 @@ fn cache_targets(observed: &Observed) -> Vec<MirrorTarget> {
         .collect()
 }
 
+/// The status when all is as declared.
+fn as_declared(observed: &Observed, cache: &ResolvedCache) -> RegistryCacheStatus {
+    let settled = Settled {
+        cache,
+        applied: &applied(2, 2),
+        confirmation: &confirmation([PodState::Confirmed, PodState::Confirmed], false),
+    };
+    report(observed, Ok(settled), &time(0))
+}
+
 #[test]
 fn what_nodes_say_is_told_and_stays_until_they_say_more() {
     let mut observed = observed();
     let cache = resolve(&observed, &support::settings()).unwrap();
-    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
-    let status = |observed: &Observed| {
-        let settled = Settled {
-            cache: &cache,
-            applied: &applied(2, 2),
-            confirmation: &both,
-        };
-        report(observed, Ok(settled), &time(0))
-    };
+    let status = |observed: &Observed| as_declared(observed, &cache);
     let mut seen = NodesSeen {
         ready: 1,
         total: 2,
@@ -516,15 +518,7 @@ fn what_nodes_say_is_told_and_stays_until_they_say_more() {
 fn what_moves_is_told_as_it_was_seen_and_kept_while_nobody_looks() {
     let mut observed = observed();
     let cache = resolve(&observed, &support::settings()).unwrap();
-    let both = confirmation([PodState::Confirmed, PodState::Confirmed], false);
-    let status = |observed: &Observed| {
-        let settled = Settled {
-            cache: &cache,
-            applied: &applied(2, 2),
-            confirmation: &both,
-        };
-        report(observed, Ok(settled), &time(0))
-    };
+    let status = |observed: &Observed| as_declared(observed, &cache);
     let reachable = |status: &RegistryCacheStatus| {
         let mut all = status.conditions.iter();
         let condition = all.find(|one| one.type_ == "UpstreamsReachable");

@@ -1,9 +1,11 @@
 //! Parts of blobs, stored and cold.
 
+use std::ops::Range;
+
 use cache_server::oci::{Algorithm, Digest};
 use http::Method;
 
-use crate::support::{FakeUpstream, Fault, Gate, TestServer, content};
+use crate::support::{FakeUpstream, Fault, Gate, Reply, TestServer, content};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_stored_blob_are_exact() {
@@ -96,6 +98,15 @@ async fn a_part_of_a_cold_blob_starts_no_fill() {
     assert_eq!(server.metric("larder_fills_running").await, 0);
 }
 
+fn must_be_the_part(reply: &Reply, whole: &[u8], expected: Range<usize>, asked: &str) {
+    assert_eq!(reply.status, 206, "{asked}");
+    assert!(reply.content() == &whole[expected.clone()], "{asked}");
+    let (first, last) = (expected.start, expected.end - 1);
+    let said = format!("bytes {first}-{last}/{}", whole.len());
+    assert_eq!(reply.header("content-range"), said);
+    assert_eq!(reply.header("content-length"), expected.len().to_string());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_a_cold_blob_is_cut_out_where_the_upstream_gives_the_whole() {
     let upstream = FakeUpstream::start().await;
@@ -113,11 +124,7 @@ async fn a_part_of_a_cold_blob_is_cut_out_where_the_upstream_gives_the_whole() {
     ] {
         upstream.fault("GET ", Fault::NoRange, 1);
         let reply = server.get_range(&path, range).await;
-        assert_eq!(reply.status, 206, "{range}");
-        assert!(reply.content() == &bytes[expected.clone()], "{range}");
-        let said = format!("bytes {}-{}/50000", expected.start, expected.end - 1);
-        assert_eq!(reply.header("content-range"), said);
-        assert_eq!(reply.header("content-length"), expected.len().to_string());
+        must_be_the_part(&reply, &bytes, expected, range);
     }
     upstream.fault("GET ", Fault::NoRange, 1);
     assert_eq!(server.get_range(&path, "bytes=50000-").await.status, 416);
@@ -139,11 +146,7 @@ async fn parts_of_a_cold_blob_of_any_form_are_exact_and_start_no_fill() {
     ] {
         upstream.forget();
         let reply = server.get_range(&path, range).await;
-        assert_eq!(reply.status, 206, "{range}");
-        assert!(reply.content() == &bytes[expected.clone()], "{range}");
-        let said = format!("bytes {}-{}/50000", expected.start, expected.end - 1);
-        assert_eq!(reply.header("content-range"), said);
-        assert_eq!(reply.header("content-length"), expected.len().to_string());
+        must_be_the_part(&reply, &bytes, expected, range);
         assert_eq!(reply.header("docker-content-digest"), layer.to_string());
         assert_eq!(upstream.headers("GET ")[0]["range"], range);
         assert_eq!(upstream.requests().len(), 1);

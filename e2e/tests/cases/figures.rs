@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::World;
 use e2e::larder::{Cache, Member};
-use reqwest::blocking::Client;
 
+use super::policy::get_manifest;
 use super::quickstart;
 
 /// Two rounds of questions have to agree, and an upstream that failed again and again is asked rarely.
@@ -99,15 +99,5 @@ fn figures(table: &str) -> Result<Vec<String>> {
 }
 
 fn ask(member: &Member, tag: &str) -> Result<u16> {
-    let url = format!(
-        "http://{}:5000/v2/library/hello/manifests/{tag}?ns=docker.io",
-        member.address
-    );
-    let client = Client::builder()
-        .no_proxy()
-        .build()
-        .context("failed to build a client")?;
-    let answer = client.get(&url).send();
-    let answer = answer.with_context(|| format!("failed to ask {url}"))?;
-    Ok(answer.status().as_u16())
+    Ok(get_manifest(member, tag)?.status().as_u16())
 }

@@ -55,7 +55,7 @@ pub(crate) fn denied_image_is_forbidden_with_the_rules_name(world: &mut World) -
     let (cache, _) = quickstart::ready(world)?;
     edit(world, &cache, "Deny")?;
     let member = cache.members(&world.node)?.remove(0);
-    let answer = get_manifest(&member)?;
+    let answer = get_manifest(&member, "1.0")?;
     ensure!(
         answer.status() == 403,
         "a denied image is answered {}",
@@ -156,12 +156,13 @@ fn set_replicas(world: &mut World, cache: &Cache, replicas: usize) -> Result<()>
 }
 
 fn manifest_status(member: &Member) -> Result<u16> {
-    Ok(get_manifest(member)?.status().as_u16())
+    Ok(get_manifest(member, "1.0")?.status().as_u16())
 }
 
-fn get_manifest(member: &Member) -> Result<reqwest::blocking::Response> {
+/// What a replica answers about a tag of the shared image.
+pub(super) fn get_manifest(member: &Member, tag: &str) -> Result<reqwest::blocking::Response> {
     let url = format!(
-        "http://{}:5000/v2/library/hello/manifests/1.0?ns=docker.io",
+        "http://{}:5000/v2/library/hello/manifests/{tag}?ns=docker.io",
         member.address
     );
     let client = Client::builder()

@@ -8,7 +8,7 @@ use e2e::Cluster;
 use e2e::cluster::{Operator, OperatorOptions, objects};
 use serde_json::json;
 
-use super::golden::{forget, rest};
+use super::golden::{forget, rest, wait_for_children};
 use super::ready::{self, cache};
 
 const LIMIT: Duration = Duration::from_mins(2);
@@ -71,13 +71,7 @@ pub(crate) fn rights_in_two_namespaces_are_enough_for_their_caches(
     operator.wait_until_ready()?;
     for namespace in WATCHED {
         cluster.wait_until_cache_is_ready(namespace, "images")?;
-        // The operator looks every half minute which kinds of others exist.
-        cluster.wait_for("all children", LIMIT, |cluster| {
-            CHILDREN.iter().try_for_each(|(plural, name)| {
-                let path = format!("{}/{name}", objects(plural, namespace));
-                cluster.get(&path).map(drop)
-            })
-        })?;
+        wait_for_children(cluster, namespace, &CHILDREN)?;
         rest(cluster, &operator, namespace)?;
     }
     must_be_refused_nothing(&operator)?;

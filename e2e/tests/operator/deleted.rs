@@ -5,7 +5,9 @@ use e2e::Cluster;
 use e2e::cluster::{is_gone, objects};
 use serde_json::{Value, json};
 
-use super::golden::{LIMIT, forget, must_still_run, pods, random, rest, wait_until_golden};
+use super::golden::{
+    forget, must_still_run, pods, random, rest, wait_for_children, wait_until_golden,
+};
 use super::{optional, ready};
 
 /// Every kind of child that there is.
@@ -53,13 +55,7 @@ pub(crate) fn children_deleted_at_random_come_back(cluster: &mut Cluster) -> Res
     let certificate = optional::wanted_certificate(cluster, namespace, "images")?;
     optional::issue(cluster, &certificate)?;
     cluster.wait_until_cache_is_ready(namespace, "images")?;
-    // The operator looks every half minute which kinds of others exist.
-    cluster.wait_for("all children", LIMIT, |cluster| {
-        CHILDREN.iter().try_for_each(|(plural, name)| {
-            let path = format!("{}/{name}", objects(plural, namespace));
-            cluster.get(&path).map(drop)
-        })
-    })?;
+    wait_for_children(cluster, namespace, &CHILDREN)?;
     rest(cluster, &first, namespace)?;
     let mut operator = Some(first);
     let golden = cluster.end_state(namespace)?;

@@ -110,6 +110,20 @@ pub(crate) fn only(namespace: &str) -> OperatorOptions {
     }
 }
 
+/// Waits for objects by plural and name. The operator looks every half minute which kinds of others exist.
+pub(crate) fn wait_for_children(
+    cluster: &mut Cluster,
+    namespace: &str,
+    children: &[(&str, &str)],
+) -> Result<()> {
+    cluster.wait_for("all children", LIMIT, |cluster| {
+        children.iter().try_for_each(|(plural, name)| {
+            let path = format!("{}/{name}", objects(plural, namespace));
+            cluster.get(&path).map(drop)
+        })
+    })
+}
+
 /// Wakes the operator until it has looked at the cache several times in a row without a write.
 pub(crate) fn rest(cluster: &mut Cluster, operator: &Operator, namespace: &str) -> Result<()> {
     let path = ready::cache(namespace);
