@@ -270,6 +270,19 @@ impl Cluster {
         outcome?.with_context(|| format!("no point in waiting for {what}"))
     }
 
+    /// Returns when no cache is left of the namespaces that others deleted: an operator of all namespaces writes to them until they are gone.
+    pub fn wait_until_no_cache_is_left(&mut self) -> Result<()> {
+        self.wait_for("the caches of others to be gone", START_LIMIT, |cluster| {
+            let caches = cluster.list("/apis/larder.dev/v1alpha1/registrycaches")?;
+            let left: Vec<_> = caches
+                .iter()
+                .map(|one| &one["metadata"]["namespace"])
+                .collect();
+            anyhow::ensure!(left.is_empty(), "there are some in {left:?}");
+            Ok(())
+        })
+    }
+
     /// Returns when the cache is ready for its present generation, and no longer reconciling.
     pub fn wait_until_cache_is_ready(&mut self, namespace: &str, name: &str) -> Result<()> {
         let path = format!("{}/{name}", objects("registrycaches", namespace));

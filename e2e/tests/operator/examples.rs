@@ -38,6 +38,7 @@ certificates,httproutes,servicemonitors,prometheusrules,pods,persistentvolumecla
 pub(crate) fn every_accepted_example_settles_and_is_left_alone(
     cluster: &mut Cluster,
 ) -> Result<()> {
+    cluster.wait_until_no_cache_is_left()?;
     cluster.install_optional_definitions()?;
     cluster.create_namespace(NAMESPACE)?;
     for path in larder::examples("accepted")? {

@@ -20,6 +20,7 @@ const FEW: f64 = 20.0;
 pub(crate) fn many_caches_at_rest_cost_no_write_and_hardly_a_read(
     cluster: &mut Cluster,
 ) -> Result<()> {
+    cluster.wait_until_no_cache_is_left()?;
     let crowd = Crowd::create(cluster, "crowd", COUNT)?;
     let operator = cluster.start_operator()?;
     crowd.wait_until_applied(cluster, LIMIT)?;
