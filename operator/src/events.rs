@@ -11,12 +11,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::json;
+
+use crate::report::truncate;
 
 const CONTROLLER: &str = "larder-operator";
 /// One that comes again within this time is counted on the one before.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(6);
+
+/// The API server refuses longer notes.
+const MAXIMUM_NOTE: usize = 1024;
 
 /// What makes two events the same: UID of the object, reason and text.
 type Key = (Option<String>, String, Option<String>);
@@ -50,12 +55,21 @@ impl Recorder {
         }
     }
 
+    /// Writes an event about an object. A failure is only logged: the object's status says the same.
+    pub async fn tell<K: Resource<DynamicType = ()>>(&self, metadata: &ObjectMeta, event: Event) {
+        let event = Event {
+            note: event.note.map(|text| truncate(&text, MAXIMUM_NOTE)),
+            ..event
+        };
+        if let Err(error) = self.publish(&event, &reference::<K>(metadata)).await {
+            let kind = K::kind(&());
+            let (namespace, name) = (&metadata.namespace, &metadata.name);
+            tracing::warn!(?namespace, ?name, %error, "failed to write an event about a {kind}");
+        }
+    }
+
     /// Writes an event, or counts it on the same one before.
-    pub async fn publish(
-        &self,
-        event: &Event,
-        regarding: &ObjectReference,
-    ) -> Result<(), kube::Error> {
+    async fn publish(&self, event: &Event, regarding: &ObjectReference) -> Result<(), kube::Error> {
         let namespace = regarding.namespace.as_deref().unwrap_or("default");
         let api: Api<Written> = Api::namespaced(self.client.clone(), namespace);
         let now = Timestamp::now();
@@ -111,6 +125,17 @@ impl Recorder {
     /// No code panics while it holds the lock, so that what is behind it is whole.
     fn recent(&self) -> MutexGuard<'_, HashMap<Key, Written>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reference<K: Resource<DynamicType = ()>>(metadata: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
     }
 }
 

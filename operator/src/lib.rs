@@ -48,6 +48,7 @@ pub mod publish;
 mod quantity;
 pub mod retry;
 pub mod run;
+pub mod status;
 pub mod watches;
 
 /// Field manager of everything the operator applies.

@@ -64,6 +64,8 @@ struct Sight {
     told: Option<NodesSeen>,
     /// What the last round saw.
     last: NodesSeen,
+    /// Whether the agents were asked about what is declared now.
+    current: bool,
 }
 
 impl Nodes {
@@ -89,10 +91,19 @@ impl Nodes {
             lock(&self.declared).remove(&key);
             return;
         }
-        let before = lock(&self.declared).insert(key, wired.clone());
-        if before != Some(wired) {
-            self.changed.notify_one();
+        self.put(key, wired);
+    }
+
+    fn put(&self, key: CacheKey, wired: Option<WiredCache>) {
+        let mut declared = lock(&self.declared);
+        if declared.get(&key) == Some(&wired) {
+            return;
         }
+        if let Some(sight) = lock(&self.seen).get_mut(&key) {
+            sight.current = false;
+        }
+        declared.insert(key, wired);
+        self.changed.notify_one();
     }
 
     /// Says that a cache is gone.
@@ -120,11 +131,32 @@ impl Nodes {
         }
     }
 
-    /// Takes what a round saw, and returns the caches whose status has to tell something new.
+    /// Whether a node that an agent wires may lack what the cache declared last. Where all of them have trouble, none is waited for.
+    pub fn may_lack(&self, namespace: &str, name: &str) -> bool {
+        let Some(settings) = &self.settings else {
+            return false;
+        };
+        let key = (namespace.to_owned(), name.to_owned());
+        match lock(&self.declared).get(&key) {
+            None => settings.namespaces.iter().any(|one| one == namespace),
+            Some(None) => false,
+            Some(Some(_)) => !lock(&self.seen).get(&key).is_some_and(|sight| {
+                let last = &sight.last;
+                sight.current && (last.trouble.is_some() || last.ready == last.total)
+            }),
+        }
+    }
+
+    /// Takes what a round saw that began with `declared`, and returns the caches whose status has to tell something new.
     ///
     /// Nodes that come and go all the time must not make a status that is written all the time: a count that is not full is
     /// told only when two rounds agree.
-    fn take(&self, round: BTreeMap<CacheKey, NodesSeen>) -> Vec<CacheKey> {
+    fn take(
+        &self,
+        declared: &BTreeMap<CacheKey, Option<WiredCache>>,
+        round: BTreeMap<CacheKey, NodesSeen>,
+    ) -> Vec<CacheKey> {
+        let declared_now = lock(&self.declared);
         let mut seen = lock(&self.seen);
         let mut changed: Vec<CacheKey> = Vec::new();
         seen.retain(|key, _| {
@@ -142,6 +174,7 @@ impl Nodes {
                 .as_ref()
                 .is_none_or(|told| !told.tells_the_same(&now));
             sight.last = now.clone();
+            sight.current = declared.get(&key) == declared_now.get(&key);
             if steady && news {
                 sight.told = Some(now);
                 changed.push(key);
@@ -172,24 +205,70 @@ mod tests {
             behind: behind.collect(),
             trouble: None,
         };
-        nodes.take([(key(), seen)].into()).len()
+        let declared = lock(&nodes.declared).clone();
+        nodes.take(&declared, [(key(), seen)].into()).len()
     }
 
-    #[test]
-    fn a_mirror_that_can_not_be_rendered_now_leaves_the_nodes_as_they_are() {
-        let settings = Settings {
+    /// Agents that may wire namespace `a`.
+    fn with_agents() -> Nodes {
+        Nodes::new(Some(Settings {
             namespace: "agents".to_owned(),
             name: "larder-node-agent".to_owned(),
             port: 5009,
             mirror: "nodes".to_owned(),
             namespaces: vec!["a".to_owned()],
-        };
-        let nodes = Nodes::new(Some(settings));
-        let owner = |namespace: &str| Owner {
+        }))
+    }
+
+    fn owner(namespace: &str) -> Owner {
+        Owner {
             name: "images".to_owned(),
             namespace: namespace.to_owned(),
             uid: "1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn nodes_may_lack_what_their_agents_have_not_said_that_they_have() {
+        let nodes = with_agents();
+        let may_lack = || nodes.may_lack("a", "images");
+        let declare = |directory: &str| {
+            let wired = WiredCache {
+                format: crds::node_agent::FORMAT,
+                namespace: "a".to_owned(),
+                cache: "images".to_owned(),
+                salt: None,
+                directories: [(directory.to_owned(), BTreeMap::new())].into(),
+            };
+            nodes.put(key(), Some(wired));
         };
+        assert!(may_lack(), "nobody was asked since the start");
+        assert!(!nodes.may_lack("b", "images"), "no agent may wire it");
+        nodes.declare(&owner("a"), &[], &[]);
+        assert!(!may_lack(), "nothing is to be wired");
+
+        declare("docker.io");
+        round(&nodes, 2);
+        assert!(may_lack());
+        round(&nodes, 3);
+        assert!(!may_lack());
+        let before = lock(&nodes.declared).clone();
+        declare("quay.io");
+        assert!(may_lack(), "nobody was asked since");
+        let seen = NodesSeen {
+            ready: 3,
+            total: 3,
+            ..NodesSeen::default()
+        };
+        nodes.take(&before, [(key(), seen)].into());
+        assert!(may_lack(), "they spoke of what was declared before");
+        round(&nodes, 3);
+        assert!(!may_lack());
+    }
+
+    #[test]
+    fn a_mirror_that_can_not_be_rendered_now_leaves_the_nodes_as_they_are() {
+        let nodes = with_agents();
         nodes.declare(&owner("a"), &[], &[]);
         assert!(matches!(nodes.seen("a", "images"), Sighting::NotWired));
         nodes.declare(&owner("a"), &[], &["edge", "nodes"]);
@@ -210,6 +289,6 @@ mod tests {
             assert_eq!(round(&nodes, 2), 0);
             assert_eq!(round(&nodes, 3), 0, "a node that blinks is not told");
         }
-        assert_eq!(nodes.take(BTreeMap::new()), [key()]);
+        assert_eq!(nodes.take(&BTreeMap::new(), BTreeMap::new()), [key()]);
     }
 }

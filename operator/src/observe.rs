@@ -64,6 +64,8 @@ pub struct Observed {
     pub classes: BTreeMap<String, FoundClass>,
     /// What the nodes said last.
     pub nodes: Sighting,
+    /// Whether nodes may lack what was handed to their agents last.
+    pub nodes_behind: bool,
     /// What the cache servers said last.
     pub figures: Told,
 }
@@ -235,6 +237,7 @@ pub async fn observe(
         time: Timestamp::now().as_second(),
         classes,
         nodes: Sighting::default(),
+        nodes_behind: false,
         figures: Told::default(),
     }))
 }

@@ -202,6 +202,7 @@ fn observed(
         time: 0,
         classes: BTreeMap::new(),
         nodes: Sighting::NotWired,
+        nodes_behind: false,
         figures: Told::default(),
     }
 }

@@ -3,10 +3,10 @@
 //! It reads nothing but the policy itself, in a version that has at least its own last status: caches and other policies come from its own watches. What a status says follows from them alone, so one
 //! that was missed is made up for by the next event.
 
+mod announce;
 mod conflicts;
 mod coverage;
 mod status;
-mod write;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -29,11 +29,12 @@ use crate::observe::get;
 use crate::reconcile::now;
 use crate::report::chain;
 use crate::retry;
+use crate::status::{of, replace, stored, write};
 use crate::watches::{GuardedCache, GuardedPolicy, scoped};
 
+use announce::announce;
 pub use conflicts::{Conflict, conflicts};
 pub use status::{Neighbours, of_malformed, status};
-use write::{announce, status_of, untyped, write, write_on_malformed};
 
 const CONCURRENCY: u16 = 4;
 /// Many caches that appear at once are one change of the list. Short: each event puts the look off by as much again, so a policy
@@ -52,6 +53,14 @@ pub enum Error {
     Timeout,
     #[error("failed to learn which caches and policies there are: the operator ends")]
     Ends,
+}
+
+impl Error {
+    fn of_write(source: kube::Error) -> Self {
+        Self::Write {
+            source: Box::new(source),
+        }
+    }
 }
 
 /// What one reconcile needs.
@@ -295,7 +304,8 @@ async fn reconcile(shared: &Parts, namespace: &str, name: &str) -> Result<(), Er
     if policy.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    write(&context.client, &policy.metadata, &status).await
+    let written = write::<CachePolicy>(&context.client, &policy.metadata, &status).await;
+    written.map(drop).map_err(Error::of_write)
 }
 
 /// Says on a policy that it can't be read: in its status, as far as the API server lets a broken object have one, and by an event.
@@ -307,14 +317,14 @@ async fn tell_malformed(shared: &Parts, invalid: &InvalidObject) -> Result<(), E
     let metadata = &invalid.metadata;
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let name = metadata.name.as_deref().unwrap_or_default();
-    let read = get(&untyped(&context.client, namespace), name).await;
+    let read = stored::<CachePolicy>(&context.client, metadata).await;
     let read = read.map_err(|source| Error::Policy {
         source: Box::new(source),
     })?;
     let Some(object) = read.filter(|object| object.metadata.deletion_timestamp.is_none()) else {
         return Ok(());
     };
-    let previous = status_of(&object);
+    let previous = of::<CachePolicy>(&object);
     let told = previous.clone().unwrap_or_default();
     let status = known.with_neighbours(namespace, |neighbours| {
         of_malformed(metadata, &told, &invalid.error, neighbours, &now())
@@ -324,8 +334,8 @@ async fn tell_malformed(shared: &Parts, invalid: &InvalidObject) -> Result<(), E
     }
     tracing::warn!(%namespace, %name, error = %invalid.error, "CachePolicy {namespace}/{name} can't be read");
     announce(&context.recorder, metadata, &told, &status).await;
-    let written = write_on_malformed(&context.client, metadata, &status).await;
-    if let Err(error) = written {
+    let written = replace::<CachePolicy>(&context.client, metadata, &object, &status).await;
+    if let Err(error) = written.map_err(Error::of_write) {
         tracing::warn!(%namespace, %name, error = %chain(&error), "failed to say in its status that CachePolicy {namespace}/{name} can't be read");
     }
     Ok(())

@@ -5,20 +5,15 @@ use crds::conditions::{
     POLICY_APPLIED, READY, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED, UPSTREAMS_REACHABLE,
 };
 use crds::registry_cache::{RegistryCache, RegistryCacheStatus};
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams};
+use kube::Client;
+use kube::api::ObjectMeta;
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Client, Resource as _};
-use serde_json::json;
 
 use crate::apply::plan::Plan;
 use crate::events::Recorder;
-use crate::report::{Condition, Conditions, State, chain, restarts, truncate};
-
-const STATUS_MANAGER: &str = "larder.dev/operator-status";
-/// The API server refuses longer notes.
-const MAXIMUM_NOTE: usize = 1024;
+use crate::report::{Condition, Conditions, State, chain, restarts};
+use crate::status;
 
 /// Why the status was not written.
 #[derive(Debug, thiserror::Error)]
@@ -50,80 +45,25 @@ pub async fn publish(
     if previous == status {
         return Ok(false);
     }
-    let (api, name) = untyped(client, metadata);
-    let patch = json!({
-        "apiVersion": RegistryCache::api_version(&()),
-        "kind": RegistryCache::kind(&()),
-        // A cache that was made anew under this name has another UID, and refuses this.
-        "metadata": {"name": name, "uid": metadata.uid},
-        "status": status,
-    });
-    let written = api
-        .patch_status(
-            &name,
-            &PatchParams::apply(STATUS_MANAGER).force(),
-            &Patch::Apply(&patch),
-        )
-        .await;
-    let written = match written {
-        // Under another definition a list may have been written as a whole, and what is left of it belongs to nobody now.
-        Ok(cache) if !shows(&cache, status) => replace(client, metadata, status).await,
-        written => written,
-    };
-    match written {
-        Ok(_) => {}
-        // The cache is gone, and its status with it.
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
-        Err(source) => return Err(Error::new(metadata, source)),
-    }
-    tell(recorder, metadata, previous, status).await;
-    Ok(true)
-}
-
-/// Caches as they are stored: the rest of one that can't be read does not matter to its status.
-fn untyped(client: &Client, metadata: &ObjectMeta) -> (Api<DynamicObject>, String) {
-    let resource = ApiResource::erase::<RegistryCache>(&());
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    let api = Api::namespaced_with(client.clone(), namespace, &resource);
-    (api, metadata.name.clone().unwrap_or_default())
-}
-
-/// Writes the status as a whole, whoever owns its parts.
-async fn replace(
-    client: &Client,
-    metadata: &ObjectMeta,
-    status: &RegistryCacheStatus,
-) -> Result<DynamicObject, kube::Error> {
-    let (api, name) = untyped(client, metadata);
-    let parameters = PatchParams {
-        field_manager: Some(STATUS_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let whole = json!({"metadata": {"uid": metadata.uid}, "status": status});
-    api.patch_status(&name, &parameters, &Patch::Merge(&whole))
+    let is_there = status::write::<RegistryCache>(client, metadata, status)
         .await
+        .map_err(|source| Error::new(metadata, source))?;
+    if is_there {
+        tell(recorder, metadata, previous, status).await;
+    }
+    Ok(is_there)
 }
 
-/// Writes an event for each condition that turned. A failure is only logged.
+/// Writes an event for each condition that turned.
 async fn tell(
     recorder: &Recorder,
     metadata: &ObjectMeta,
     previous: &RegistryCacheStatus,
     status: &RegistryCacheStatus,
 ) {
-    let reference = reference(metadata);
     for event in events(&previous.conditions, &status.conditions) {
-        if let Err(error) = recorder.publish(&event, &reference).await {
-            let (namespace, name) = (&metadata.namespace, &metadata.name);
-            tracing::warn!(?namespace, ?name, %error, "failed to write an event for a RegistryCache");
-        }
+        recorder.tell::<RegistryCache>(metadata, event).await;
     }
-}
-
-fn shows(cache: &DynamicObject, status: &RegistryCacheStatus) -> bool {
-    let shown = cache.data.get("status").cloned();
-    let shown = shown.and_then(|shown| serde_json::from_value::<RegistryCacheStatus>(shown).ok());
-    shown.as_ref() == Some(status)
 }
 
 /// Says which pods are about to restart, and why.
@@ -131,25 +71,11 @@ pub async fn announce(recorder: &Recorder, metadata: &ObjectMeta, plan: &Plan, r
     let event = Event {
         type_: EventType::Normal,
         reason: "RolloutBegins".to_owned(),
-        note: Some(truncate(&restarts(&plan.changes, replicas), MAXIMUM_NOTE)),
+        note: Some(restarts(&plan.changes, replicas)),
         action: "Rollout".to_owned(),
         secondary: None,
     };
-    if let Err(error) = recorder.publish(&event, &reference(metadata)).await {
-        let (namespace, name) = (&metadata.namespace, &metadata.name);
-        tracing::warn!(?namespace, ?name, %error, "failed to write an event about a rollout");
-    }
-}
-
-fn reference(metadata: &ObjectMeta) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(RegistryCache::api_version(&()).into_owned()),
-        kind: Some(RegistryCache::kind(&()).into_owned()),
-        namespace: metadata.namespace.clone(),
-        name: metadata.name.clone(),
-        uid: metadata.uid.clone(),
-        ..ObjectReference::default()
-    }
+    recorder.tell::<RegistryCache>(metadata, event).await;
 }
 
 /// Says on a cache that it can't be read, by an event, and in its status where the API server takes one: rules of the definition that can't be asked
@@ -161,20 +87,17 @@ pub async fn malformed(
     reason: &str,
     now: &Time,
 ) {
-    let (api, name) = untyped(client, metadata);
     let namespace = metadata.namespace.clone().unwrap_or_default();
-    let previous: RegistryCacheStatus = match api.get_opt(&name).await {
-        Ok(Some(object)) => object
-            .data
-            .get("status")
-            .and_then(|status| serde_json::from_value(status.clone()).ok())
-            .unwrap_or_default(),
+    let name = metadata.name.clone().unwrap_or_default();
+    let stored = match status::stored::<RegistryCache>(client, metadata).await {
+        Ok(Some(stored)) => stored,
         Ok(None) => return,
         Err(error) => {
             tracing::warn!(%namespace, %name, %error, "failed to read RegistryCache {namespace}/{name}");
             return;
         }
     };
+    let previous = status::of::<RegistryCache>(&stored).unwrap_or_default();
     let message = format!(
         "The object can't be read: {reason}. Apply it again in a form that fits the installed definition."
     );
@@ -191,8 +114,8 @@ pub async fn malformed(
     }
     // First: a status may be refused, and the next look finds there what was told.
     tell(recorder, metadata, &previous, &status).await;
-    // The API server applies nothing to an object that does not fit its definition.
-    if let Err(source) = replace(client, metadata, &status).await {
+    let written = status::replace::<RegistryCache>(client, metadata, &stored, &status).await;
+    if let Err(source) = written {
         let error = Error::new(metadata, source);
         tracing::warn!(%namespace, %name, error = %chain(&error), "failed to say that RegistryCache {namespace}/{name} can't be read");
     }
@@ -207,7 +130,7 @@ fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     let event = |type_, reason: String, message: &str| Event {
         type_,
         reason,
-        note: Some(truncate(message, MAXIMUM_NOTE)),
+        note: Some(message.to_owned()),
         action: "Reconcile".to_owned(),
         secondary: None,
     };

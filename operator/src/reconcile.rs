@@ -67,6 +67,7 @@ pub async fn reconcile(
         return Ok(retry::periodic());
     };
     observed.nodes = context.nodes.seen(namespace, name);
+    observed.nodes_behind = context.nodes.may_lack(namespace, name);
     observed.figures = context.figures.told(&cache_ref);
     let mut applied = Box::pin(bring_in_line(context, &observed)).await;
     // What could not be resolved has made no Service.
@@ -146,6 +147,7 @@ async fn with_address(context: &Context, before: &Observed) -> Option<Observed> 
     now.live.cluster_ip(&name)?;
     Some(Observed {
         nodes: before.nodes.clone(),
+        nodes_behind: before.nodes_behind,
         figures: before.figures.clone(),
         ..now
     })

@@ -240,8 +240,10 @@ async fn nodes_get_a_new_authority_before_the_servers_count_on_it() {
             .unwrap();
         let mut history: Value = serde_json::from_str(history).unwrap();
         for stay in history.as_object_mut().unwrap().values_mut() {
-            if let Some(went) = stay["went"].as_i64() {
-                stay["went"] = json!(went - 180);
+            for moment in ["went", "known"] {
+                if let Some(time) = stay[moment].as_i64() {
+                    stay[moment] = json!(time - 180);
+                }
             }
         }
         annotations["larder.dev/authority-history"] = json!(history.to_string());

@@ -72,10 +72,11 @@ pub async fn run(context: Arc<Context>, scopes: &[Scope]) {
             .flat_map(|scope| scope.caches.state())
             .map(|cache| (cache.namespace().unwrap_or_default(), cache.name_any()))
             .collect();
-        let outcome = round.run(&known).await;
+        let declared = lock(&context.nodes.declared).clone();
+        let outcome = round.run(&known, &declared).await;
         let hurry = match outcome {
             Ok((seen, lagging)) => {
-                for (namespace, name) in context.nodes.take(seen) {
+                for (namespace, name) in context.nodes.take(&declared, seen) {
                     Scope::wake_one(scopes, ObjectRef::new(&name).within(&namespace));
                 }
                 lagging
@@ -111,9 +112,9 @@ impl Round<'_> {
     async fn run(
         &mut self,
         known: &BTreeSet<CacheKey>,
+        declared: &BTreeMap<CacheKey, Option<WiredCache>>,
     ) -> Result<(BTreeMap<CacheKey, NodesSeen>, bool), Error> {
         let (settings, client) = (self.settings, &self.context.client);
-        let declared = lock(&self.context.nodes.declared).clone();
         let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), &settings.namespace);
         let daemon_set = daemon_sets
             .get_opt(&settings.name)
@@ -124,14 +125,14 @@ impl Round<'_> {
                 "There is no DaemonSet {}/{} of node agents. Install it with the chart, or leave out --node-agent-namespace.",
                 settings.namespace, settings.name
             );
-            return Ok((troubled(&declared, &Trouble::Other { message }), false));
+            return Ok((troubled(declared, &Trouble::Other { message }), false));
         };
         let uid = daemon_set.uid().unwrap_or_default();
-        let outcome = hand_over(client, settings, &uid, known, &declared)
+        let outcome = hand_over(client, settings, &uid, known, declared)
             .await
             .map_err(|source| Error::HandOver { source })?;
         if let Some(trouble) = outcome.trouble {
-            return Ok((troubled(&declared, &trouble), false));
+            return Ok((troubled(declared, &trouble), false));
         }
         let wiring = outcome.wiring;
         let answers = self.ask(&daemon_set).await?;

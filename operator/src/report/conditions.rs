@@ -3,6 +3,7 @@
 use crds::conditions::{
     EXPOSURE_READY, MIRRORS_READY, MONITORING_READY, NODES_WIRED, NOT_ENFORCEABLE, NOT_PULLABLE,
     POLICY_APPLIED, READY, RECONCILING, RISKY, Reason, STALLED, STORAGE_READY, SUSPENDED,
+    UPSTREAMS_REACHABLE,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -11,12 +12,13 @@ use super::messages::truncate;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Order in the status.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     READY,
     RECONCILING,
     STALLED,
     SUSPENDED,
     POLICY_APPLIED,
+    UPSTREAMS_REACHABLE,
     MONITORING_READY,
     STORAGE_READY,
     EXPOSURE_READY,
@@ -96,5 +98,24 @@ impl<'a> Conditions<'a> {
         let rank = |type_: &str| ORDER.iter().position(|name| *name == type_);
         self.list.sort_by_key(|condition| rank(&condition.type_));
         self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_matters_most_stands_first() {
+        let now = Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        let mut conditions = Conditions::new(&[], None, &now);
+        for type_ in [RISKY, UPSTREAMS_REACHABLE, POLICY_APPLIED, READY] {
+            conditions.set(type_, State::new(true, Reason::Progressing, ""));
+        }
+        let types = conditions.finish().into_iter().map(|one| one.type_);
+        assert_eq!(
+            types.collect::<Vec<_>>(),
+            [READY, POLICY_APPLIED, UPSTREAMS_REACHABLE, RISKY]
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Which authorities clients trust, and which the servers may count on, while authorities change. Pure.
 //!
-//! A new authority is trusted at once and counted on after a delay, in which nodes get it. One that is gone is trusted for
-//! that delay and another one more, of [`SYNC`] at least: until the servers have left it, and a while. So at no moment a server
-//! shows a certificate that a node, which is no further behind than the delay, would refuse.
+//! A new authority is trusted at once and counted on after a delay, in which clients get it; where agents say what the nodes have,
+//! not before all of them have it, or have been waited for for [`PATIENCE`]. One that is gone is trusted until the others are counted
+//! on, and another delay more, of [`SYNC`] at least: until the servers have left it, and a while. So at no moment a server shows a
+//! certificate that a node with an agent, or a client that is no further behind than the delay, would refuse.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,11 @@ const MAXIMUM: usize = 32;
 /// Seconds in which the kubelet surely brings a new certificate into pods: its sync of a minute, after its memory of the Secret of
 /// another one, and some more.
 const SYNC: i64 = 180;
+/// Seconds after the delay, in which nodes are waited for. One that has been away for longer gets the authority when it is back; a
+/// certificate that ends before is replaced by the server itself.
+const PATIENCE: i64 = 24 * 60 * 60;
+/// Seconds until nodes that are waited for are looked at again.
+const LOOK: i64 = 15;
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
@@ -43,8 +49,23 @@ pub(super) struct Past(BTreeMap<String, (String, Stay)>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Stay {
     came: i64,
+    /// When it was first counted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    known: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     went: Option<i64>,
+}
+
+/// What decides beside the authorities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Situation {
+    /// Whether servers showed a certificate before, which may be of an authority that was not declared.
+    pub(super) served: bool,
+    /// Whether nodes that are asked may lack what was told last.
+    pub(super) behind: bool,
+    pub(super) now: i64,
+    /// Seconds that clients get who are not asked.
+    pub(super) delay: i64,
 }
 
 impl Past {
@@ -78,14 +99,11 @@ impl Past {
     }
 }
 
-/// What to tell now. `declared`: PEM text of those that are wanted. `served`: whether servers showed a certificate before, which
-/// may be of an authority that was not declared. `None`: there is no authority to tell of.
+/// What to tell now. `declared`: PEM text of those that are wanted. `None`: there is no authority to tell of.
 pub(super) fn authorities(
     declared: &str,
     past: &Past,
-    served: bool,
-    now: i64,
-    delay: i64,
+    situation: Situation,
 ) -> Result<Option<Authorities>, String> {
     let declared_certificates = certificates(declared);
     if declared_certificates.is_empty() && !declared.trim().is_empty() {
@@ -94,24 +112,25 @@ pub(super) fn authorities(
     if declared_certificates.len() > MAXIMUM {
         return Err(format!("it holds more than {MAXIMUM} certificates"));
     }
-    let farewell = delay + delay.max(SYNC);
-    // Nobody trusted another one before.
-    let first = if past.0.is_empty() && !served { 0 } else { now };
+    let Situation { now, delay, .. } = situation;
     let mut all: Vec<(String, String, Stay)> = Vec::new();
     for certificate in declared_certificates {
         let fingerprint = fingerprint(&certificate);
-        let came = past
-            .0
-            .get(&fingerprint)
-            .map_or(first, |(_, stay)| stay.came);
+        let before = past.0.get(&fingerprint).map(|(_, stay)| *stay);
+        let stay = situation.stay(before, past.0.is_empty());
         if all.iter().all(|(other, ..)| *other != fingerprint) {
-            all.push((fingerprint, certificate, Stay { came, went: None }));
+            all.push((fingerprint, certificate, stay));
         }
     }
+    // Servers may leave the old ones from here on.
+    let left = all.iter().try_fold(i64::MIN, |latest, (_, _, stay)| {
+        Some(latest.max(stay.known?))
+    });
+    let farewell = |went: i64| Some((went + delay).max(left?) + delay.max(SYNC));
     for (fingerprint, (certificate, stay)) in &past.0 {
         let went = stay.went.unwrap_or(now);
         let is_declared = all.iter().any(|(other, ..)| other == fingerprint);
-        if !is_declared && now - went < farewell {
+        if !is_declared && farewell(went).is_none_or(|end| now < end) {
             let stay = Stay {
                 went: Some(went),
                 ..*stay
@@ -122,12 +141,13 @@ pub(super) fn authorities(
     if all.is_empty() {
         return Ok(None);
     }
-    let is_known = |stay: &Stay| now - stay.came >= delay;
     let changes = all.iter().flat_map(|(_, _, stay)| {
-        let known = (!is_known(stay)).then_some(stay.came + delay);
-        known
-            .into_iter()
-            .chain(stay.went.map(|went| went + farewell))
+        let known = match stay.known {
+            Some(_) => None,
+            None if now < stay.came + delay => Some(stay.came + delay),
+            None => Some((now + LOOK).min(stay.came + delay + PATIENCE)),
+        };
+        known.into_iter().chain(stay.went.and_then(&farewell))
     });
     let next = changes.min().map(|at| u64::try_from(at - now).unwrap_or(0));
     let text = |wanted: &dyn Fn(&Stay) -> bool| -> String {
@@ -142,10 +162,39 @@ pub(super) fn authorities(
         .collect();
     Ok(Some(Authorities {
         trusted: text(&|_| true),
-        known: text(&is_known),
+        known: text(&|stay| stay.known.is_some()),
         history: serde_json::to_string(&history).expect("plain data has a JSON form"),
         next: next.map(|seconds| Duration::from_secs(seconds.max(1))),
     }))
+}
+
+impl Situation {
+    /// Of an authority that is declared. `first`: none was told of before.
+    fn stay(self, before: Option<Stay>, first: bool) -> Stay {
+        let Some(before) = before else {
+            if first && !self.served {
+                // Nobody trusted another one before. Without a time, what is rendered is the same each time.
+                return Stay {
+                    came: 0,
+                    known: Some(0),
+                    went: None,
+                };
+            }
+            let at_once = self.delay == 0 && !self.behind;
+            return Stay {
+                came: self.now,
+                known: at_once.then_some(self.now),
+                went: None,
+            };
+        };
+        let waited = self.now - before.came;
+        let is_time = (waited >= self.delay && !self.behind) || waited >= self.delay + PATIENCE;
+        Stay {
+            known: before.known.or(is_time.then_some(self.now)),
+            went: None,
+            ..before
+        }
+    }
 }
 
 /// The certificates of a text, each with its ends and nothing between them: what else stands there, a key for instance, is never passed on.
@@ -199,15 +248,33 @@ mod tests {
     }
 
     fn tell_after(delay: i64, declared: &[&str], past: &Past, now: i64) -> (Authorities, Past) {
-        let told = authorities(&pems(declared), past, true, now, delay)
+        let situation = Situation {
+            served: true,
+            behind: false,
+            now,
+            delay,
+        };
+        tell_in(situation, declared, past)
+    }
+
+    fn tell_in(situation: Situation, declared: &[&str], past: &Past) -> (Authorities, Past) {
+        let told = authorities(&pems(declared), past, situation)
             .unwrap()
             .unwrap();
         let past = Past::new(&told.trusted, &serde_json::from_str(&told.history).unwrap());
         (told, past)
     }
 
+    /// Of a cache that is new.
+    const FRESH: Situation = Situation {
+        served: false,
+        behind: false,
+        now: 0,
+        delay: DELAY,
+    };
+
     fn first(declared: &str) -> Past {
-        let told = authorities(&pem(declared), &Past::default(), false, 900_000, DELAY)
+        let told = authorities(&pem(declared), &Past::default(), FRESH)
             .unwrap()
             .unwrap();
         assert_eq!((&told.known, told.next), (&told.trusted, None));
@@ -247,6 +314,34 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_are_behind_are_waited_for_and_the_old_authority_stays_meanwhile() {
+        let start = 1_000_000;
+        let at = |seconds: i64, behind: bool| Situation {
+            served: true,
+            behind,
+            now: start + seconds,
+            delay: DELAY,
+        };
+        let (_, past) = tell_in(at(0, true), &["new"], &first("old"));
+        let (told, past) = tell_in(at(DELAY, true), &["new"], &past);
+        assert_eq!(told.known, pem("old"));
+        assert_eq!(told.next, Some(Duration::from_secs(15)));
+        let (told, past) = tell_in(at(5 * DELAY, true), &["new"], &past);
+        assert_eq!(told.trusted, pems(&["new", "old"]));
+
+        let (patient, _) = tell_in(at(DELAY + PATIENCE, true), &["new"], &past);
+        assert_eq!(patient.known, pems(&["new", "old"]));
+
+        let (told, past) = tell_in(at(6 * DELAY, false), &["new"], &past);
+        assert_eq!(told.known, pems(&["new", "old"]));
+        assert_eq!(told.next, Some(Duration::from_mins(10)));
+        let (told, past) = tell_in(at(7 * DELAY - 1, true), &["new"], &past);
+        assert_eq!(told.known, pems(&["new", "old"]), "what is known stays so");
+        let (told, _) = tell_in(at(7 * DELAY, true), &["new"], &past);
+        assert_eq!((told.trusted, told.next), (pem("new"), None));
+    }
+
+    #[test]
     fn a_short_delay_does_not_outrun_the_kubelet() {
         let start = 1_000_000;
         let (mut told, mut past) = tell_after(10, &["new"], &first("old"), start);
@@ -275,8 +370,7 @@ mod tests {
 
     #[test]
     fn the_first_authority_of_servers_that_had_none_waits_too() {
-        let told = authorities(&pem("new"), &Past::default(), true, 1_000_000, DELAY);
-        let told = told.unwrap().unwrap();
+        let (told, _) = tell(&["new"], &Past::default(), 1_000_000);
         assert_eq!(told.known, "");
         assert_eq!(told.next, Some(Duration::from_mins(10)));
     }
@@ -289,17 +383,12 @@ mod tests {
             pem("one").replace('\n', "\r\n"),
             pem("one")
         );
-        let told = authorities(&text, &Past::default(), false, 0, DELAY)
-            .unwrap()
-            .unwrap();
-        assert_eq!(told.trusted, pem("one"));
-        assert!(authorities(key, &Past::default(), false, 0, DELAY).is_err());
-        assert_eq!(
-            authorities(" \n", &Past::default(), false, 0, DELAY),
-            Ok(None)
-        );
+        let of = |text: &str| authorities(text, &Past::default(), FRESH);
+        assert_eq!(of(&text).unwrap().unwrap().trusted, pem("one"));
+        assert!(of(key).is_err());
+        assert_eq!(of(" \n"), Ok(None));
         let many: String = (0..33).map(|number| pem(&format!("c{number}"))).collect();
-        assert!(authorities(&many, &Past::default(), false, 0, DELAY).is_err());
+        assert!(of(&many).is_err());
     }
 
     #[test]
@@ -308,6 +397,7 @@ mod tests {
             fingerprint(&pem("ours")),
             Stay {
                 came: 0,
+                known: Some(0),
                 went: None,
             },
         )]);
@@ -320,15 +410,16 @@ mod tests {
         /// Whatever is declared in turn: what servers count on was trusted for a delay before, and stays so while they show it.
         #[test]
         fn what_is_known_was_trusted_for_the_delay(
-            turns in prop::collection::vec((prop::collection::vec(0..4_usize, 1..3), 0..900_i64), 1..12),
+            turns in prop::collection::vec((prop::collection::vec(0..4_usize, 1..3), 0..900_i64, any::<bool>()), 1..12),
         ) {
             const NAMES: [&str; 4] = ["a", "b", "c", "d"];
             let mut past = first("a");
             let mut now = 1_000_000;
             let mut trusted_since = BTreeMap::from([("a", 0)]);
-            for (declared, wait) in turns {
+            for (declared, wait, behind) in turns {
                 let declared: Vec<&str> = declared.into_iter().map(|at| NAMES[at]).collect();
-                let (told, next) = tell(&declared, &past, now);
+                let situation = Situation { served: true, behind, now, delay: DELAY };
+                let (told, next) = tell_in(situation, &declared, &past);
                 trusted_since.retain(|name, _| told.trusted.contains(&pem(name)));
                 for name in NAMES {
                     if told.trusted.contains(&pem(name)) {

@@ -7,7 +7,7 @@ use crds::registry_cache::{IssuerRef, TlsSpec};
 use crds::static_config::StaticConfig;
 use crds::values::{Duration, Endpoint};
 
-use super::authorities::{self, Authorities, Past};
+use super::authorities::{self, Authorities, Past, Situation};
 use super::secrets::{self, MountedSecret, Purpose};
 use super::{Problem, spec_problem};
 use crate::observe::{Observed, tls_secret};
@@ -75,9 +75,12 @@ pub(super) fn tls(observed: &Observed, owner: &Owner) -> Result<Option<Tls>, Vec
     let told = authorities::authorities(
         observed.authorities.as_deref().unwrap_or_default(),
         &Past::of_live(&observed.live, owner),
-        served(observed, owner),
-        observed.time,
-        i64::try_from(delay.as_secs()).unwrap_or(i64::MAX / 4),
+        Situation {
+            served: served(observed, owner),
+            behind: observed.nodes_behind,
+            now: observed.time,
+            delay: i64::try_from(delay.as_secs()).unwrap_or(i64::MAX / 4),
+        },
     );
     let authorities = told.unwrap_or_else(|reason| {
         let place = if spec.ca_secret_ref.is_some() {

@@ -105,6 +105,7 @@ pub(crate) fn observed(path: &Path) -> Observed {
         time: 1_700_000_000,
         classes: BTreeMap::new(),
         nodes: Sighting::NotWired,
+        nodes_behind: false,
         figures: operator::figures::Told::default(),
     }
 }

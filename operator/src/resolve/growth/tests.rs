@@ -46,6 +46,7 @@ fn observed(claims: Vec<CacheClaim>, class: Option<FoundClass>, set: Option<Valu
         authorities: None,
         time: 0,
         nodes: crate::nodes::Sighting::NotWired,
+        nodes_behind: false,
         figures: crate::figures::Told::default(),
     }
 }
