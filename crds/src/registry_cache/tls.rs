@@ -25,7 +25,7 @@ pub struct TlsSpec {
     /// Authorities that nodes shall trust, in PEM. Default: `ca.crt` of the certificate's Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
-    /// Time that nodes get to learn of a new authority, before a certificate of it is used. Until then they trust the old one and the new one, and the old certificate stays in use.
+    /// Time that nodes get to learn of a new authority, before a certificate of it is used. Until then they trust the old one and the new one, and the old certificate stays in use. Nodes with a node agent are waited for beyond it, for a day at most.
     #[serde(default = "authority_delay")]
     #[schemars(length(min = 2, max = 32))]
     #[x_kube(validation = ("self.matches('^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$')", "authorityDelay: write whole numbers with units from large to small: 90s, 10m, 1h30m"))]
