@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use crate::confirm::{PodAccess, Propagations};
 use crate::events::Recorder;
 use crate::figures::Ledger;
+use crate::leaving::Leaving;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::optional_apis::OptionalApis;
@@ -29,6 +30,7 @@ pub struct Context {
     pub apis: watch::Receiver<OptionalApis>,
     pub propagations: Propagations,
     pub failures: Failures,
+    pub leaving: Arc<Leaving>,
     /// What is known of the nodes that pull through the caches.
     pub nodes: Nodes,
     /// What moves in the statuses.
@@ -45,7 +47,8 @@ impl Context {
         metrics: Arc<Metrics>,
         apis: watch::Receiver<OptionalApis>,
     ) -> Self {
-        let recorder = Recorder::new(client.clone());
+        let leaving = Arc::new(Leaving::default());
+        let recorder = Recorder::new(client.clone(), leaving.clone());
         Self {
             client,
             settings,
@@ -55,6 +58,7 @@ impl Context {
             apis,
             propagations: Propagations::default(),
             failures: Failures::default(),
+            leaving,
             nodes: Nodes::default(),
             figures: Ledger::default(),
             turns: Semaphore::new(CONCURRENCY),

@@ -4,7 +4,7 @@ mod queue;
 
 use std::future::ready;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crds::registry_cache::RegistryCache;
 use futures::{Stream, StreamExt as _, stream};
@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::memory::{self, Memory};
 use crate::report::chain;
 use crate::watches::{CacheRef, GuardedCache, Scope, Wake, scoped};
-use crate::{observe, publish, reconcile, retry};
+use crate::{leaving, observe, publish, reconcile, retry};
 use queue::Queue;
 
 /// Longest reconcile, without the wait for its turn. The API client retries by itself, for much longer than a cache should wait.
@@ -208,6 +208,11 @@ async fn one(cache: Arc<GuardedCache>, parts: Arc<Parts>) -> Result<Action, Erro
 fn retry_later(cache: Arc<GuardedCache>, error: &Error, parts: Arc<Parts>) -> Action {
     let namespace = cache.namespace().unwrap_or_default();
     let name = cache.name_any();
+    let leaving = &parts.context.leaving;
+    if leaving.is_why(&namespace, error, Instant::now()) {
+        tracing::info!(%namespace, %name, "RegistryCache {namespace}/{name} goes with its namespace");
+        return Action::requeue(leaving::MEMORY);
+    }
     let wait = parts
         .context
         .failures

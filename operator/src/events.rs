@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event as Written, EventSeries};
@@ -14,7 +15,8 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::json;
 
-use crate::report::truncate;
+use crate::leaving::Leaving;
+use crate::report::{chain, truncate};
 
 const CONTROLLER: &str = "larder-operator";
 /// One that comes again within this time is counted on the one before.
@@ -31,6 +33,7 @@ pub struct Recorder {
     client: Client,
     /// Who writes them: the pod.
     instance: String,
+    leaving: Arc<Leaving>,
     recent: Mutex<HashMap<Key, Written>>,
 }
 
@@ -42,7 +45,7 @@ impl fmt::Debug for Recorder {
 
 impl Recorder {
     /// A recorder that has written nothing yet.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, leaving: Arc<Leaving>) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let instance = match host.trim() {
             "" => CONTROLLER,
@@ -51,6 +54,7 @@ impl Recorder {
         Self {
             client,
             instance: instance.to_owned(),
+            leaving,
             recent: Mutex::default(),
         }
     }
@@ -62,9 +66,12 @@ impl Recorder {
             ..event
         };
         if let Err(error) = self.publish(&event, &reference::<K>(metadata)).await {
-            let kind = K::kind(&());
-            let (namespace, name) = (&metadata.namespace, &metadata.name);
-            tracing::warn!(?namespace, ?name, %error, "failed to write an event about a {kind}");
+            let namespace = metadata.namespace.as_deref().unwrap_or_default();
+            if self.leaving.is_why(namespace, &error, Instant::now()) {
+                return;
+            }
+            let (kind, name) = (K::kind(&()), metadata.name.as_deref().unwrap_or_default());
+            tracing::warn!(%namespace, %name, error = %chain(&error), "failed to write an event about {kind} {namespace}/{name}");
         }
     }
 

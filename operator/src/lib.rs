@@ -41,6 +41,7 @@ pub mod confidential;
 pub mod context;
 pub mod election;
 pub mod events;
+pub mod leaving;
 pub mod memory;
 pub mod metrics;
 pub mod optional_apis;

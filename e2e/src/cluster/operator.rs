@@ -116,6 +116,17 @@ impl Operator {
         self.component.check_running()
     }
 
+    /// Lines of its log that tell of something wrong.
+    pub fn warnings(&self) -> Result<Vec<String>> {
+        let path = self.component.log();
+        let log = fs::read_to_string(path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        let wrong = log
+            .lines()
+            .filter(|line| line.contains("WARN") || line.contains("ERROR"));
+        Ok(wrong.map(str::to_owned).collect())
+    }
+
     /// Returns when `/readyz` says so.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let url = format!("http://{}/readyz", self.health);

@@ -82,7 +82,14 @@ pub(crate) fn cache_becomes_ready_and_an_edit_of_its_policy_is_confirmed(
         "a pod is another"
     );
     operator.check_running()?;
+    // Kubernetes takes the objects in an order of its own, and lets nobody make one anew.
+    let before = operator.warnings()?.len();
     cluster.delete_namespace("ready")?;
+    let warnings = &operator.warnings()?[before..];
+    ensure!(
+        warnings.is_empty(),
+        "a namespace that goes is no trouble: {warnings:#?}"
+    );
     let status = operator.terminate()?;
     ensure!(status.success(), "the operator ended with {status}");
     Ok(())
