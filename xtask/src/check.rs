@@ -11,7 +11,7 @@ use crate::command::{self, cargo, output, root};
 use crate::{generate, installed};
 
 /// Runs all checks, the quick ones first.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(with_advisories: bool) -> Result<()> {
     step("generated files are current", || generate::run(true))?;
     step("imports go one way", imports::check)?;
     step("files keep to the house rules", style::check)?;
@@ -35,7 +35,14 @@ pub(crate) fn run() -> Result<()> {
         ]))
     })?;
     step("documentation", documentation)?;
-    step("licences, sources and duplicate versions", licences)
+    step("licences, sources and duplicate versions", || {
+        deny(&["bans", "licenses", "sources"])
+    })?;
+    if with_advisories {
+        // Their database is fetched from the internet, which no other check may need.
+        step("advisories", || deny(&["advisories"]))?;
+    }
+    Ok(())
 }
 
 fn step(what: &str, action: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -80,18 +87,12 @@ fn server_has_no_kubernetes() -> Result<()> {
     Ok(())
 }
 
-/// Advisories are left out: their database is fetched from the internet, which no check may need.
-fn licences() -> Result<()> {
-    let deny = installed::DENY.ensure()?;
-    let mut command = std::process::Command::new(deny);
-    command.current_dir(root()).args([
-        "--log-level",
-        "warn",
-        "check",
-        "--hide-inclusion-graph",
-        "bans",
-        "licenses",
-        "sources",
-    ]);
+fn deny(what: &[&str]) -> Result<()> {
+    let program = installed::DENY.ensure()?;
+    let mut command = std::process::Command::new(program);
+    command
+        .current_dir(root())
+        .args(["--log-level", "warn", "check", "--hide-inclusion-graph"])
+        .args(what);
     command::run(command)
 }

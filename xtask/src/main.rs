@@ -26,7 +26,11 @@ enum Arguments {
         check: bool,
     },
     /// Checks format, lints, documentation, generated files, licences and the import rule.
-    Check,
+    Check {
+        /// Asks the database of security advisories too, which is on the internet.
+        #[arg(long)]
+        advisories: bool,
+    },
     /// Runs every test: checks, unit and server tests, then a real Kubernetes node.
     Test {
         /// Leaves out the tests on a real node, which need root.
@@ -97,7 +101,7 @@ struct DemoArguments {
 fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Generate { check } => generate::run(check),
-        Arguments::Check => check::run(),
+        Arguments::Check { advisories } => check::run(advisories),
         Arguments::Test { without_node, long } => levels::run(without_node, long),
         Arguments::Demo(arguments) => levels::demo(arguments),
         Arguments::Sbom { folder } => sbom::write_to(&folder),
