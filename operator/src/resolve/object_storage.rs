@@ -64,24 +64,9 @@ pub(super) fn bucket(spec: &RegistryCacheSpec, owner: &Owner) -> Result<Bucket, 
 pub(super) fn missing(observed: &Observed, owner: &Owner, bucket: &Bucket) -> Vec<Problem> {
     let keys: Vec<MountedSecret> = bucket.secret.iter().cloned().collect();
     let mut problems = secrets::missing(observed, owner, &keys);
-    let Some(SecretKeyRef { name, key }) = bucket.authorities.clone() else {
-        return problems;
-    };
-    let (namespace, field) = (owner.namespace.clone(), format!("{FIELD}.caSecretRef"));
-    problems.extend(match observed.secrets.get(&name) {
-        Some(Some(keys)) if keys.contains(&key) => None,
-        Some(Some(_)) => Some(Problem::SecretKeyMissing {
-            namespace,
-            name,
-            key,
-            field,
-        }),
-        Some(None) | None => Some(Problem::SecretMissing {
-            namespace,
-            name,
-            key,
-            field,
-        }),
-    });
+    let authorities = bucket.authorities.as_ref();
+    problems.extend(authorities.and_then(|reference| {
+        secrets::missing_key(observed, owner, reference, format!("{FIELD}.caSecretRef"))
+    }));
     problems
 }
