@@ -23,7 +23,17 @@ pub(crate) fn run(with_advisories: bool) -> Result<()> {
         "the server is built without Kubernetes",
         server_has_no_kubernetes,
     )?;
-    step("lints", lints)?;
+    step("lints", || {
+        command::run(cargo([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
+    })?;
     step("documentation", documentation)?;
     step("licences, sources and duplicate versions", || {
         deny(&["bans", "licenses", "sources"])
@@ -38,21 +48,6 @@ pub(crate) fn run(with_advisories: bool) -> Result<()> {
 fn step(what: &str, action: impl FnOnce() -> Result<()>) -> Result<()> {
     println!("check: {what}");
     action().with_context(|| format!("check failed: {what}"))
-}
-
-fn lints() -> Result<()> {
-    let mut command = cargo([
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "--deny",
-        "warnings",
-    ]);
-    // Of what it has kept of an older state of the code, the compiler (1.95) sometimes can't read the types of async functions.
-    command.env("CARGO_INCREMENTAL", "0");
-    command::run(command)
 }
 
 fn documentation() -> Result<()> {
