@@ -52,6 +52,19 @@ pub struct Timeouts {
     pub queue: Duration,
 }
 
+impl Timeouts {
+    /// With another time for heads, and for what waits for them so much more or less.
+    #[must_use]
+    pub fn with_header(self, header: Duration) -> Self {
+        let beyond = self.answer.saturating_sub(self.header);
+        Self {
+            header,
+            answer: header + beyond,
+            ..self
+        }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {

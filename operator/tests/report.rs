@@ -396,7 +396,7 @@ fn a_failure_keeps_what_was_known() {
     insta::assert_snapshot!(table(&status.conditions), @r"
     Ready=False Failed: the API server is away
     Reconciling=True Failed: the API server is away
-    PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy 33d6d1cd3077.
+    PolicyApplied=True Succeeded: 2 of 2 replicas confirmed policy 6231232b59d2.
     MonitoringReady=True Succeeded: The objects for the Prometheus operator are as declared.
     StorageReady=True Succeeded: Each volume has the declared size of 50Gi.
     MirrorsReady=True Succeeded: All 2 mirrors are rendered.

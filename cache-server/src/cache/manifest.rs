@@ -113,7 +113,8 @@ impl Cache {
         origin: &Origin,
         answering: impl Future<Output = Result<Answer, Error>>,
     ) -> Result<Answer, Error> {
-        let answer = tokio::time::timeout(self.0.patience.cold, answering).await;
+        let patience = self.0.patience.cold + origin.upstream.slowness();
+        let answer = tokio::time::timeout(patience, answering).await;
         answer.unwrap_or_else(|_| Err(Error::Late(origin.host_text())))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crds::policy;
 use crds::values::RegistryHost;
@@ -50,6 +51,7 @@ pub struct Upstream {
     pub(super) outward_client: reqwest::Client,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
+    slowness: Duration,
     pub(super) tokens: Tokens,
     pub(super) received: IntCounter,
     pub(super) metrics: Arc<Metrics>,
@@ -77,7 +79,11 @@ impl Upstream {
             host: name.clone(),
             reason,
         };
-        let (timeouts, metrics) = (environment.timeouts, environment.metrics.clone());
+        let metrics = environment.metrics.clone();
+        let usual = environment.timeouts;
+        let timeouts = configuration
+            .header_timeout
+            .map_or(usual, |time| usual.with_header(time.into()));
         let url = |endpoint: &crds::values::Endpoint| {
             Url::parse(&endpoint.to_string()).map_err(|error| setup(error.to_string().into()))
         };
@@ -134,6 +140,7 @@ impl Upstream {
             client,
             outward_client,
             limits: Limits::new(configuration.limits),
+            slowness: timeouts.answer.saturating_sub(usual.answer),
             timeouts,
             tokens: Tokens::default(),
             received: metrics.upstream_bytes.with_label_values(&[&name]),
@@ -143,6 +150,11 @@ impl Upstream {
             files,
             configuration,
         })
+    }
+
+    /// How much longer than others it may take, and is waited for.
+    pub fn slowness(&self) -> Duration {
+        self.slowness
     }
 
     /// Whether a client made from these would be this one.

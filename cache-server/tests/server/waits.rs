@@ -247,6 +247,47 @@ async fn a_manifest_whose_body_hangs_keeps_no_client_and_is_stored_when_it_comes
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_needs_long_is_waited_for_as_long_as_the_policy_says() {
+    let [slow, hung] = [FakeUpstream::start().await, FakeUpstream::start().await];
+    let text = format!(
+        "defaultUpstream: {HOST}
+upstreams:
+- {{host: {HOST}, endpoints: [\"{}\"], headerTimeout: 5m}}
+- {{host: hung.test, endpoints: [\"{}\"]}}
+",
+        slow.endpoint(),
+        hung.endpoint()
+    );
+    // Other content: the fill of a blob is one for all upstreams.
+    let other = hung.image("a", "v1", &[content(5000, 2)]);
+    let others = [
+        "/v2/a/manifests/v1".to_owned(),
+        format!("/v2/a/manifests/{}", other.digest),
+        blob(&other.layers[0]),
+    ];
+    for (path, other) in cold(&[&slow]).into_iter().zip(others) {
+        let server = TestServer::builder().policy(&text).tune(|options| {
+            options.timeouts.header = PATIENCE;
+            options.timeouts.answer = PATIENCE;
+            options.patience.cold = PATIENCE;
+        });
+        let server = server.start().await;
+        let gate = Gate::closed();
+        slow.fault("GET ", Fault::Late(gate.clone()), 1);
+        hung.fault("GET ", Fault::Hang, 1);
+        let told_first = async {
+            eventually("it is asked", || async { slow.count("GET ") == 1 }).await;
+            is_sent_away(&get(&server, &format!("{other}?ns=hung.test")).await);
+            gate.open_for_good();
+        };
+        let (reply, ()) = tokio::join!(get(&server, &path), told_first);
+        assert_eq!(reply.status, 200, "{path}");
+        slow.forget();
+        hung.heal();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_blob_of_two_repositories_is_waited_for_once_at_an_upstream_that_hangs() {
     let upstream = FakeUpstream::start().await;
     let bytes = content(5000, 1);

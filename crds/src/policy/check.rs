@@ -49,6 +49,10 @@ pub enum Error {
     )]
     Limits { host: RegistryHost },
     #[error(
+        "failed to take the policy: the headerTimeout of the upstream {host} is out of range; write 1s to 5m"
+    )]
+    HeaderTimeout { host: RegistryHost },
+    #[error(
         "failed to take the policy: defaultUpstream is {host}, which is not one of the upstreams"
     )]
     UnknownDefault { host: RegistryHost },
@@ -113,6 +117,11 @@ impl Policy {
             }
             if !upstream.limits.are_in_range() {
                 return Err(Error::Limits {
+                    host: upstream.host.clone(),
+                });
+            }
+            if !upstream.timeout_is_in_range() {
+                return Err(Error::HeaderTimeout {
                     host: upstream.host.clone(),
                 });
             }

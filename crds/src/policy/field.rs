@@ -49,6 +49,7 @@ impl Error {
             }),
             Self::BasicKind => Some("access.basic".to_owned()),
             Self::Limits { host } => upstream(host, "limits"),
+            Self::HeaderTimeout { host } => upstream(host, "headerTimeout"),
             Self::UnknownDefault { .. } => Some("defaultUpstream".to_owned()),
             Self::SameRule { name } => {
                 let same = |one: &Rule| one.name == *name;

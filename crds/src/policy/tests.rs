@@ -231,6 +231,10 @@ fn what_the_whole_refuses_is_found_in_the_text() {
         ("format: 1", "format: 9"),
         ("host: quay.io", "host: index.docker.io"),
         ("  limits: {concurrency: 8", "  limits: {concurrency: 0"),
+        (
+            "  limits: {concurrency: 8",
+            "  headerTimeout: 6m\n  limits: {concurrency: 8",
+        ),
         ("allowAnonymousPrivate: true", ""),
         (
             "allowAnonymousPrivate: true",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Freshness, Identity};
-use crate::values::{Endpoint, RegistryHost, RepositoryPrefix};
+use crate::values::{Duration, Endpoint, RegistryHost, RepositoryPrefix};
 
 /// Most credentials of one upstream.
 pub const MAXIMUM_CREDENTIALS: usize = 32;
@@ -44,6 +44,9 @@ pub struct Upstream {
     /// How much may be asked of it.
     #[serde(default, skip_serializing_if = "Limits::are_absent")]
     pub limits: Limits,
+    /// From one request to the head of its answer, 1s to 5m. Clients of what is not stored wait for some seconds more and are told 503 then. Absent: 10s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_timeout: Option<Duration>,
     /// Freshness of its tags where the matching rule says nothing else. Absent: as the policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freshness: Option<Freshness>,
@@ -132,6 +135,15 @@ impl Credential {
 }
 
 impl Upstream {
+    /// Seconds that [`Self::header_timeout`] may have.
+    pub const HEADER_TIMEOUT: std::ops::RangeInclusive<u64> = 1..=300;
+
+    pub(super) fn timeout_is_in_range(&self) -> bool {
+        let range = Self::HEADER_TIMEOUT;
+        self.header_timeout
+            .is_none_or(|time| range.contains(&time.as_secs()))
+    }
+
     /// A registry of which nothing but the name is said.
     pub fn named(host: RegistryHost) -> Self {
         Self {
@@ -145,6 +157,7 @@ impl Upstream {
             proxy: None,
             client_certificate: None,
             limits: Limits::default(),
+            header_timeout: None,
             freshness: None,
         }
     }

@@ -58,6 +58,11 @@ pub struct UpstreamSpec {
     /// How much may be asked of the upstream by each cache server. Changes take effect without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
+    /// Time for the head of an answer, from `1s` to `5m`. Clients of what is not stored wait for some seconds more, and are told 503 then. Longer for registries that fetch or scan an image before they answer. Default: `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = ("self.matches('^([0-9]+m)?([0-9]+s)?$') && duration(self) >= duration('1s') && duration(self) <= duration('5m')", "headerTimeout: write 1s to 5m, whole numbers with units from large to small: 45s, 1m30s"))]
+    pub header_timeout: Option<String>,
     /// How long its tags are answered from the cache where no rule says otherwise. Default: as `freshness` of the cache says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freshness: Option<FreshnessSpec>,

@@ -103,6 +103,14 @@ fn resolve(
             .map(|text| text.parse().map_err(|error| invalid("proxy", &error)))
             .transpose()?,
         limits: spec.limits.as_ref().map(limits).unwrap_or_default(),
+        header_timeout: spec
+            .header_timeout
+            .as_ref()
+            .map(|text| {
+                text.parse()
+                    .map_err(|error| invalid("headerTimeout", &error))
+            })
+            .transpose()?,
         freshness: spec
             .freshness
             .as_ref()
