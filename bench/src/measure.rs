@@ -14,6 +14,7 @@ use std::thread;
 use anyhow::{Result, anyhow};
 
 use crate::content::Content;
+use crate::report::quartiles;
 use crate::secure::Pair;
 use crate::target::Target;
 use crate::upstream::Upstream;
@@ -64,9 +65,8 @@ pub(crate) fn blob_path(digest: &str) -> String {
 
 /// The value in the middle.
 pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let [_, middle, _] = quartiles(values);
+    middle
 }
 
 /// Runs the same work on so many threads and collects what they return.

@@ -124,19 +124,19 @@ impl Row {
     /// Larder's value may be that many times another one.
     pub(crate) fn at_most(self, factor: f64, other: f64, name: &str) -> Self {
         let (value, bar) = (self.value, format!("≤ {factor} × {name}"));
-        self.verdict(value <= factor * other, &bar, value / other)
+        self.verdict(
+            value <= factor * other,
+            &bar,
+            &format!("{:.2}", value / other),
+        )
     }
 
     /// Larder's value must be that many times another one, in the middle of the rounds. `ratios`: of each round.
     pub(crate) fn at_least(self, factor: f64, ratios: &[f64], name: &str) -> Self {
         let [low, middle, high] = quartiles(ratios);
-        let word = word(middle >= factor);
-        Self {
-            bar: format!(
-                "≥ {factor} × {name}: {word} ({middle:.2}; half of the rounds {low:.2} to {high:.2})"
-            ),
-            ..self
-        }
+        let bar = format!("≥ {factor} × {name}");
+        let ratios = format!("{middle:.2}; half of the rounds {low:.2} to {high:.2}");
+        self.verdict(middle >= factor, &bar, &ratios)
     }
 
     pub(crate) fn no_more_than(self, bound: f64, name: &str) -> Self {
@@ -152,16 +152,16 @@ impl Row {
         }
     }
 
-    fn verdict(self, met: bool, bar: &str, ratio: f64) -> Self {
+    fn verdict(self, met: bool, bar: &str, ratio: &str) -> Self {
         Self {
-            bar: format!("{bar}: {} ({ratio:.2})", word(met)),
+            bar: format!("{bar}: {} ({ratio})", word(met)),
             ..self
         }
     }
 }
 
 /// The values that stand a quarter, half and three quarters of the way up.
-fn quartiles(values: &[f64]) -> [f64; 3] {
+pub(crate) fn quartiles(values: &[f64]) -> [f64; 3] {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{Setting, get, median, on_threads};
 use crate::client::Client;
@@ -16,13 +16,16 @@ const CLIENTS: usize = 32;
 const TIME: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 45;
 
-/// What the rounds say of the three servers: requests in a second, processor microseconds for each, and the middle and the 99th
-/// hundredth of their times in milliseconds.
-struct Rounds {
-    rates: Vec<[f64; 3]>,
-    costs: Vec<[f64; 3]>,
-    middles: Vec<[f64; 3]>,
-    slowest: Vec<[f64; 3]>,
+/// What one round says of a server.
+struct Seen {
+    /// Requests in a second.
+    rate: f64,
+    /// Processor microseconds for each request.
+    cost: f64,
+    /// The middle of the requests' times in milliseconds.
+    middle: f64,
+    /// The 99th hundredth of them.
+    slowest: f64,
 }
 
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
@@ -45,13 +48,13 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
 fn several(setting: &Setting, report: &mut Report, what: &str, path: &str) -> Result<()> {
     let rounds = rounds(setting, path)?;
     let what = format!("{what}, {CLIENTS} clients");
-    let [larder, distribution, nginx] = medians(&rounds.rates);
+    let [larder, distribution, nginx] = medians(&rounds, |seen| seen.rate);
     report.add(
         Row::new(&format!("{what}: requests/s"))
             .values(larder, distribution, "nginx", nginx, 0)
-            .at_least(1.0, &ratios(&rounds.rates), "nginx"),
+            .at_least(1.0, &ratios(&rounds), "nginx"),
     );
-    let [larder, distribution, nginx] = medians(&rounds.costs);
+    let [larder, distribution, nginx] = medians(&rounds, |seen| seen.cost);
     report.add(Row::new(&format!("{what}: server CPU µs/request")).values(
         larder,
         distribution,
@@ -59,9 +62,9 @@ fn several(setting: &Setting, report: &mut Report, what: &str, path: &str) -> Re
         nginx,
         1,
     ));
-    let [larder, middle, nginx] = medians(&rounds.middles);
+    let [larder, middle, nginx] = medians(&rounds, |seen| seen.middle);
     report.add(Row::new(&format!("{what}: p50 ms")).values(larder, middle, "nginx", nginx, 2));
-    let [larder, distribution, nginx] = medians(&rounds.slowest);
+    let [larder, distribution, nginx] = medians(&rounds, |seen| seen.slowest);
     report.add(
         Row::new(&format!("{what}: p99 ms"))
             .values(larder, distribution, "nginx", nginx, 2)
@@ -73,61 +76,54 @@ fn several(setting: &Setting, report: &mut Report, what: &str, path: &str) -> Re
 /// What clients ask first, and probes all the time.
 fn pings(setting: &Setting, report: &mut Report) -> Result<()> {
     let rounds = rounds(setting, "/v2/")?;
-    for (unit, digits, values) in [
-        ("requests/s", 0, &rounds.rates),
-        ("server CPU µs/request", 1, &rounds.costs),
+    for (unit, digits, [larder, distribution, nginx]) in [
+        ("requests/s", 0, medians(&rounds, |seen| seen.rate)),
+        (
+            "server CPU µs/request",
+            1,
+            medians(&rounds, |seen| seen.cost),
+        ),
     ] {
-        let [larder, distribution, nginx] = medians(values);
         let what = format!("ping of /v2/, {CLIENTS} clients: {unit}");
         report.add(Row::new(&what).values(larder, distribution, "nginx", nginx, digits));
     }
     Ok(())
 }
 
-fn rounds(setting: &Setting, path: &str) -> Result<Rounds> {
+/// What each round says of Larder, distribution and nginx.
+fn rounds(setting: &Setting, path: &str) -> Result<Vec<[Seen; 3]>> {
     for target in [&setting.larder, &setting.distribution, &setting.nginx] {
         get(target.address, path)?;
         get(target.address, path)?;
     }
-    let mut measured = [const { Vec::new() }; 4];
-    for round in 0..ROUNDS {
-        let mut of_all = [[f64::NAN; 3]; 4];
+    let one = |round| {
+        let mut seen = [const { None }; 3];
         for (place, target) in setting.targets(round) {
-            let [rate, p50, p99, cost] = round_of(target, path)?;
-            for (values, value) in of_all.iter_mut().zip([rate, cost, p50, p99]) {
-                values[place] = value;
-            }
+            seen[place] = Some(round_of(target, path)?);
         }
-        for (all, values) in measured.iter_mut().zip(of_all) {
-            all.push(values);
-        }
-    }
-    let [rates, costs, middles, slowest] = measured;
-    Ok(Rounds {
-        rates,
-        costs,
-        middles,
-        slowest,
-    })
+        let [Some(larder), Some(distribution), Some(nginx)] = seen else {
+            bail!("a server had no turn");
+        };
+        Ok([larder, distribution, nginx])
+    };
+    (0..ROUNDS).map(one).collect()
 }
 
 /// Of each server, the value in the middle.
-fn medians(rounds: &[[f64; 3]]) -> [f64; 3] {
+fn medians(rounds: &[[Seen; 3]], value: impl Fn(&Seen) -> f64) -> [f64; 3] {
     [0, 1, 2].map(|place| {
-        let values: Vec<f64> = rounds.iter().map(|values| values[place]).collect();
+        let values: Vec<f64> = rounds.iter().map(|seen| value(&seen[place])).collect();
         median(&values)
     })
 }
 
-/// Larder's value over nginx's in each round, when the machine was as quick for both.
-fn ratios(rounds: &[[f64; 3]]) -> Vec<f64> {
-    let ratio = |[larder, _, nginx]: &[f64; 3]| larder / nginx;
+/// Larder's rate over nginx's in each round, when the machine was as quick for both.
+fn ratios(rounds: &[[Seen; 3]]) -> Vec<f64> {
+    let ratio = |[larder, _, nginx]: &[Seen; 3]| larder.rate / nginx.rate;
     rounds.iter().map(ratio).collect()
 }
 
-/// Requests in a second, the middle and the 99th hundredth of their times in milliseconds, and processor microseconds for
-/// each.
-fn round_of(target: &Target, path: &str) -> Result<[f64; 4]> {
+fn round_of(target: &Target, path: &str) -> Result<Seen> {
     let (cpu, begun) = (target.program.cpu()?, Instant::now());
     let mut times: Vec<Duration> = on_threads(CLIENTS, |_| {
         let mut client = Client::connect(target.address)?;
@@ -146,5 +142,10 @@ fn round_of(target: &Target, path: &str) -> Result<[f64; 4]> {
         time.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
     };
     let count = f64::from(u32::try_from(times.len())?);
-    Ok([count / took, at(50), at(99), cpu / count])
+    Ok(Seen {
+        rate: count / took,
+        cost: cpu / count,
+        middle: at(50),
+        slowest: at(99),
+    })
 }
