@@ -69,8 +69,6 @@ const MAXIMUM_LOOKS: usize = 32;
 pub struct Patience {
     /// How long a client with a stale copy waits for the upstream.
     pub revalidation: Duration,
-    /// How long a client without a copy waits for a manifest, which is fetched on.
-    pub cold: Duration,
     /// How long a negative answer is repeated without asking.
     pub negative: Duration,
     /// How long new content is passed through after a write to the store failed.
@@ -85,7 +83,6 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             revalidation: Duration::from_millis(800),
-            cold: Duration::from_secs(14),
             negative: Duration::from_secs(2),
             write_failure: Duration::from_secs(10),
             in_use: Duration::from_secs(10),
@@ -323,7 +320,7 @@ mod tests {
         let upstream = upstream::Timeouts::default();
         // A blob's: the bucket is asked, and then the upstream.
         assert!(bucket::Times::default().answer + upstream.answer < bound);
-        assert!(Patience::default().cold < bound);
+        assert!(upstream.manifest < bound);
         // What hangs is known to before the client leaves, and another endpoint has a moment.
         assert!(upstream.header < upstream.answer && upstream.connect < upstream.header);
         assert!(upstream.queue < upstream.answer);

@@ -44,6 +44,8 @@ pub struct Timeouts {
     /// From the question to the head of its answer, whatever that takes: a place in the queue, signing in, a token, redirects, and
     /// each of the endpoints. Clients wait for it, and go elsewhere when they are told in time.
     pub answer: Duration,
+    /// From the question of a client to a whole manifest, which is fetched on: its answer waits for its body.
+    pub manifest: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
     /// Of a whole body.
@@ -56,10 +58,11 @@ impl Timeouts {
     /// With another time for heads, and for what waits for them so much more or less.
     #[must_use]
     pub fn with_header(self, header: Duration) -> Self {
-        let beyond = self.answer.saturating_sub(self.header);
+        let moved = |time: Duration| header + time.saturating_sub(self.header);
         Self {
             header,
-            answer: header + beyond,
+            answer: moved(self.answer),
+            manifest: moved(self.manifest),
             ..self
         }
     }
@@ -72,6 +75,7 @@ impl Default for Timeouts {
             // What a registry takes that looks for a rarely used image, and then some.
             header: Duration::from_secs(10),
             answer: Duration::from_secs(12),
+            manifest: Duration::from_secs(14),
             idle: Duration::from_secs(30),
             slowest: Slowest::default(),
             queue: Duration::from_secs(10),

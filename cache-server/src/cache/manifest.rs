@@ -97,25 +97,14 @@ impl Cache {
         let (origin, admission) = self.admit(request.upstream, request.repository, tag)?;
         if admission.action == Action::Forward {
             let passing = self.pass_manifest(&origin, request, CacheOutcome::Forwarded);
-            return self.in_time(&origin, Box::pin(passing)).await;
+            return in_time(&origin, Box::pin(passing)).await;
         }
         if let Some(answer) = self.at_hand(&origin, &admission.lifetime, request) {
             return Ok(answer);
         }
         // Apart: what waits needs much room, and most requests wait for nothing.
         let keeping = Box::pin(self.kept(&origin, &admission.lifetime, request));
-        self.in_time(&origin, keeping).await
-    }
-
-    /// The answer, if it comes while clients wait. What is fetched for others too is fetched on.
-    async fn in_time(
-        &self,
-        origin: &Origin,
-        answering: impl Future<Output = Result<Answer, Error>>,
-    ) -> Result<Answer, Error> {
-        let patience = self.0.patience.cold + origin.upstream.slowness();
-        let answer = tokio::time::timeout(patience, answering).await;
-        answer.unwrap_or_else(|_| Err(Error::Late(origin.host_text())))
+        in_time(&origin, keeping).await
     }
 
     /// The answer, if neither the disk nor the upstream has to be waited for.
@@ -383,6 +372,15 @@ impl Cache {
             .await?
             .answer(outcome, false))
     }
+}
+
+/// The answer, if it comes while clients wait. What is fetched for others too is fetched on.
+async fn in_time(
+    origin: &Origin,
+    answering: impl Future<Output = Result<Answer, Error>>,
+) -> Result<Answer, Error> {
+    let answer = tokio::time::timeout(origin.upstream.patience(), answering).await;
+    answer.unwrap_or_else(|_| Err(Error::Late(origin.host_text())))
 }
 
 /// What a tag's record says, from a manifest that was fetched by it.

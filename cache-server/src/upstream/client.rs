@@ -51,7 +51,6 @@ pub struct Upstream {
     pub(super) outward_client: reqwest::Client,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
-    slowness: Duration,
     pub(super) tokens: Tokens,
     pub(super) received: IntCounter,
     pub(super) metrics: Arc<Metrics>,
@@ -140,7 +139,6 @@ impl Upstream {
             client,
             outward_client,
             limits: Limits::new(configuration.limits),
-            slowness: timeouts.answer.saturating_sub(usual.answer),
             timeouts,
             tokens: Tokens::default(),
             received: metrics.upstream_bytes.with_label_values(&[&name]),
@@ -152,9 +150,9 @@ impl Upstream {
         })
     }
 
-    /// How much longer than others it may take, and is waited for.
-    pub fn slowness(&self) -> Duration {
-        self.slowness
+    /// How long clients wait for a manifest of it.
+    pub fn patience(&self) -> Duration {
+        self.timeouts.manifest
     }
 
     /// Whether a client made from these would be this one.

@@ -7,7 +7,7 @@ use cache_server::oci::Digest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::support::{
-    Builder, FakeUpstream, Fault, Gate, HOST, Reply, TestServer, content, eventually,
+    Builder, FakeUpstream, Fault, Gate, HOST, Image, Reply, TestServer, content, eventually,
 };
 
 /// How long the caches of these tests wait for an upstream.
@@ -128,10 +128,15 @@ fn cold(upstreams: &[&FakeUpstream]) -> [String; 3] {
         .iter()
         .map(|upstream| upstream.image("a", "v1", &[content(5000, 1)]))
         .collect();
+    paths(&images[0])
+}
+
+/// Of the manifest by tag and by digest, and of the first layer.
+fn paths(image: &Image) -> [String; 3] {
     [
         "/v2/a/manifests/v1".to_owned(),
-        format!("/v2/a/manifests/{}", images[0].digest),
-        blob(&images[0].layers[0]),
+        format!("/v2/a/manifests/{}", image.digest),
+        blob(&image.layers[0]),
     ]
 }
 
@@ -231,7 +236,7 @@ async fn a_manifest_whose_body_hangs_keeps_no_client_and_is_stored_when_it_comes
     let paths = cold(&[&upstream]);
     for path in &paths[..2] {
         let server = TestServer::builder().upstream(HOST, &upstream);
-        let server = server.tune(|options| options.patience.cold = PATIENCE);
+        let server = server.tune(|options| options.timeouts.manifest = PATIENCE);
         let server = server.start().await;
         upstream.forget();
         let gate = Gate::closed();
@@ -260,16 +265,11 @@ upstreams:
     );
     // Other content: the fill of a blob is one for all upstreams.
     let other = hung.image("a", "v1", &[content(5000, 2)]);
-    let others = [
-        "/v2/a/manifests/v1".to_owned(),
-        format!("/v2/a/manifests/{}", other.digest),
-        blob(&other.layers[0]),
-    ];
-    for (path, other) in cold(&[&slow]).into_iter().zip(others) {
+    for (path, other) in cold(&[&slow]).into_iter().zip(paths(&other)) {
         let server = TestServer::builder().policy(&text).tune(|options| {
             options.timeouts.header = PATIENCE;
             options.timeouts.answer = PATIENCE;
-            options.patience.cold = PATIENCE;
+            options.timeouts.manifest = PATIENCE;
         });
         let server = server.start().await;
         let gate = Gate::closed();
