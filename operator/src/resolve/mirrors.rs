@@ -12,7 +12,7 @@ use crds::policy::Upstream;
 use crds::registry_cache::{Capability, Fallback, MirrorSpec, RegistryCacheSpec};
 use crds::values::{Endpoint, RegistryHost, RepositoryPrefix};
 
-use super::Problem;
+use super::{Problem, secrets};
 use crate::confidential::Confidential;
 use crate::observe::Observed;
 use crate::render::names::{self, MirrorTarget, Owner};
@@ -325,24 +325,11 @@ impl One<'_> {
 
     fn certificate_authority(&self, problems: &mut Vec<Problem>) -> Option<String> {
         let reference = self.mirror.ca_secret_ref.as_ref()?;
-        let field = format!("mirrors[{}].caSecretRef", self.number);
-        let (namespace, name) = (self.owner.namespace.clone(), reference.name.clone());
-        let key = reference.key.clone();
-        let Some(value) = self.value(&name, &key) else {
-            problems.push(match self.observed.secrets.get(&name) {
-                Some(Some(_)) => Problem::SecretKeyMissing {
-                    namespace,
-                    name,
-                    key,
-                    field,
-                },
-                Some(None) | None => Problem::SecretMissing {
-                    namespace,
-                    name,
-                    key,
-                    field,
-                },
-            });
+        let (name, key) = (&reference.name, &reference.key);
+        let Some(value) = self.value(name, key) else {
+            let field = format!("mirrors[{}].caSecretRef", self.number);
+            let missing = secrets::missing_key(self.observed, self.owner, reference, field);
+            problems.extend(missing);
             return None;
         };
         let text = value.reveal().unwrap_or_default();

@@ -143,8 +143,7 @@ fn agent(node: &Node) -> Result<String> {
 
 /// What a file of a `ConfigMap` of the cache says.
 fn told(node: &Node, cache: &Cache, name: &str, file: &str) -> Result<String> {
-    let object = cache.kubectl(node, &["get", "configmap", name, "--output=json"])?;
-    let object: serde_json::Value = serde_json::from_str(&object).context("no JSON")?;
+    let object = cache.json(node, "configmap", name)?;
     let text = object["data"][file].as_str();
     text.map(str::to_owned)
         .with_context(|| format!("{name} has no {file}"))
