@@ -62,8 +62,8 @@ impl Report {
 
 The last run of `cargo xtask bench`, which writes this page. Larder, distribution 3.1.2 as a pull-through cache, and nginx with
 static files (`sendfile`, `tcp_nopush`, `open_file_cache`, two workers) take turns in one run; the values are medians of the
-rounds. Requests per second are judged by the ratio of the servers within a round, which does not change with the machine's pace:
-of the many rounds the one in the middle counts. No access logs. Times of cold blobs are compared with the upstream itself.
+rounds. Requests per second are judged by the ratio of the servers within a round, and of the many rounds the
+one in the middle counts; from run to run it differs by some hundredths. No access logs. Times of cold blobs are compared with the upstream itself.
 
 Machine: {processors} cores, loopback; the load and the upstream run on the same cores, so ratios within the run mean more than
 values. Load average when it began: {}. The stores lie on {}; TCP's congestion control is {}.

@@ -12,7 +12,7 @@ use crate::upstream::{Manner, Rate};
 
 const CLIENTS: usize = 32;
 /// Many short rounds: a machine that slows down for seconds must not meet one server more than another. One round's ratio of two
-/// servers is off by eight hundredths in the standard deviation, the middle of so many by one and a half.
+/// servers is off by eight hundredths in the standard deviation, the middle of so many by one and a half; runs differ by some more.
 const TIME: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 45;
 
