@@ -2,7 +2,6 @@
 //! takes some microseconds, goes out on the thread that its request came in on, without waking another one.
 //! Everything else that a request needs (fills, blocking calls, timers) stays with the server's runtime.
 
-use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
 use std::thread;
@@ -27,17 +26,22 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Starts the threads. Fails if the system gives no thread, or no descriptors for its sockets.
+    /// Starts the threads. What connections start themselves belongs to the runtime that this is called on.
+    /// Fails if the system gives no thread, or no descriptors for its sockets.
     pub fn start() -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        (0..count.min(MOST))
-            .map(|_| Lane::start())
+        Self::of(count.min(MOST))
+    }
+
+    fn of(count: usize) -> io::Result<Self> {
+        let main = Handle::current();
+        (0..count)
+            .map(|_| Lane::start(main.clone()))
             .collect::<Result<_, _>>()
             .map(Self)
     }
 
-    /// Has `connection` driven by the lane with the fewest of them: no connection changes its lane later. What it starts itself
-    /// belongs to the runtime that this is called on.
+    /// Has `connection` driven by the lane with the fewest of them: no connection changes its lane later.
     pub(super) fn spawn<F, C>(
         &self,
         connections: &TaskTracker,
@@ -49,48 +53,41 @@ impl Lanes {
         C: Future<Output = ()> + Send + 'static,
     {
         let stream = stream.into_std()?;
-        let main = Handle::current();
         let fewest = self
             .0
             .iter()
             .min_by_key(|lane| lane.runtime.metrics().num_alive_tasks());
-        let lane = fewest.map_or(&main, |lane| &lane.runtime);
+        let lane = fewest.map_or_else(Handle::current, |lane| lane.runtime.clone());
         let driven = {
             // Its socket is the lane's.
             let _lane = lane.enter();
             connection(TcpStream::from_std(stream)?)
         };
-        connections.spawn_on(within(main.clone(), driven), lane);
+        connections.spawn_on(driven, &lane);
         Ok(())
     }
 }
 
 impl Lane {
-    fn start() -> io::Result<Self> {
+    fn start(main: Handle) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
         let ended = end.clone().cancelled_owned();
         thread::Builder::new()
             .name("connections".to_owned())
-            .spawn(move || runtime.block_on(ended))?;
+            .spawn(move || {
+                runtime.block_on(async {
+                    // For all that this thread drives: entered with each request, its count of owners would go from processor to
+                    // processor.
+                    let _main = main.enter();
+                    ended.await;
+                });
+            })?;
         Ok(Self {
             runtime: handle,
             _end: end.drop_guard(),
         })
     }
-}
-
-/// `future`, which finds another runtime around it than the one that drives it.
-fn within(
-    runtime: Handle,
-    future: impl Future<Output = ()> + Send,
-) -> impl Future<Output = ()> + Send {
-    // A box, since a future that is moved into another is given room twice.
-    let mut future = Box::pin(future);
-    poll_fn(move |context| {
-        let _runtime = runtime.enter();
-        future.as_mut().poll(context)
-    })
 }
 
 #[cfg(test)]
@@ -110,13 +107,9 @@ mod tests {
         (client.unwrap(), accepted.unwrap().0)
     }
 
-    fn lanes(count: usize) -> Lanes {
-        Lanes((0..count).map(|_| Lane::start().unwrap()).collect())
-    }
-
     #[tokio::test]
     async fn connections_spread_over_the_lanes() {
-        let (lanes, connections) = (lanes(3), TaskTracker::new());
+        let (lanes, connections) = (Lanes::of(3).unwrap(), TaskTracker::new());
         let (say, mut said) = mpsc::unbounded_channel();
         let mut clients = Vec::new();
         let mut begin = async || {
@@ -146,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_connection_starts_belongs_to_the_runtime_of_the_server() {
-        let (lanes, connections) = (lanes(1), TaskTracker::new());
+        let (lanes, connections) = (Lanes::of(1).unwrap(), TaskTracker::new());
         let (_client, accepted) = connection().await;
         let (say, said) = oneshot::channel();
         let driven = |_stream| async move {
@@ -161,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn lanes_that_are_dropped_end_their_threads_and_what_these_drove() {
-        let (lanes, connections) = (lanes(1), TaskTracker::new());
+        let (lanes, connections) = (Lanes::of(1).unwrap(), TaskTracker::new());
         let (_client, accepted) = connection().await;
         let (say, said) = oneshot::channel::<()>();
         let driven = |_stream| async move {
