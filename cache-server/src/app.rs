@@ -165,7 +165,7 @@ impl App {
                 cache: cache.clone(),
                 access,
                 metrics: metrics.clone(),
-                tally: Arc::new(Tally::new(metrics.clone())),
+                tally: Tally::new(metrics.clone()),
                 access_log: config.access_log,
                 buffers: Buffers::default(),
                 small_buffers: Buffers::of(COPIED),

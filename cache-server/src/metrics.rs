@@ -1,16 +1,24 @@
 //! All metrics of the server, in one registry. Leaf.
 
 use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError, Weak};
 
 use prometheus::{
     Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
 
+/// Counts that are kept apart until somebody reads the metrics.
+pub trait Held: std::fmt::Debug + Send + Sync {
+    /// Adds them to the metrics.
+    fn release(&self);
+}
+
 /// Counters and gauges by the names in their help texts. Cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    held: Mutex<Vec<Weak<dyn Held>>>,
     descriptions: Vec<Description>,
     pub requests: IntCounterVec,
     pub response_bytes: IntCounterVec,
@@ -127,6 +135,7 @@ impl Metrics {
             sendfile_read_aheads: of.counter("sendfile_read_aheads_total", "Parts of stored files that were not in memory, and were read by a thread that may wait for the disk.")?,
             descriptions: Vec::new(),
             registry: registry.clone(),
+            held: Mutex::default(),
         };
         Ok(Self {
             descriptions: of.descriptions.into_inner(),
@@ -139,8 +148,22 @@ impl Metrics {
         &self.descriptions
     }
 
+    /// Has counts added whenever somebody reads.
+    pub fn hold(&self, held: Weak<dyn Held>) {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(held);
+    }
+
+    fn release(&self) {
+        let all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for held in all.iter().filter_map(Weak::upgrade) {
+            held.release();
+        }
+    }
+
     /// How many requests had which labels.
     pub fn requests_by_label(&self) -> Vec<(Vec<String>, u64)> {
+        self.release();
         let families = prometheus::core::Collector::collect(&self.requests);
         let metrics = families
             .iter()
@@ -164,6 +187,7 @@ impl Metrics {
 
     /// The page in Prometheus' text format.
     pub fn page(&self) -> Vec<u8> {
+        self.release();
         let mut page = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
             tracing::error!(%error, "failed to write the metrics page");

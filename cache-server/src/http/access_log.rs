@@ -13,11 +13,9 @@ use http_body::{Frame, SizeHint};
 use tracing::Span;
 
 use super::body::{Body, Error};
-use super::client::Client;
+use super::client::Running;
 use super::route::{RegistryRequest, RequestKind};
 use super::sendfile::Data;
-use super::tally::Tally;
-use super::traffic::Running;
 use crate::cache::CacheOutcome;
 use crate::spans;
 
@@ -70,7 +68,6 @@ pub struct Piece {
 #[derive(Debug)]
 struct Observation {
     record: Record,
-    tally: Arc<Tally>,
     running: Running,
     log: bool,
     given: AtomicU64,
@@ -80,27 +77,18 @@ struct Observation {
 
 impl Observed {
     /// The head is ready now.
-    pub fn new(
-        body: Body,
-        record: Record,
-        tally: Arc<Tally>,
-        log: bool,
-        client: &Client,
-        running: Running,
-    ) -> Self {
+    pub fn new(body: Body, record: Record, log: bool, running: Running) -> Self {
         let kind = kind(record.request.as_ref());
-        tally.answered(kind, record.outcome);
         let awaited = body.may_wait();
-        if !awaited {
-            tally.began(record.outcome, record.started.elapsed());
-        }
+        let after = (!awaited).then(|| record.started.elapsed());
+        let client = running.client();
+        client.tally.answered(kind, record.outcome, after);
         Self {
             body,
             awaited,
             markers: client.slot.is_some(),
             observation: Arc::new(Observation {
                 record,
-                tally,
                 running,
                 log,
                 given: AtomicU64::new(0),
@@ -114,11 +102,12 @@ impl Observed {
     fn piece(&self, data: Data) -> Result<Piece, Error> {
         let observation = self.observation.clone();
         if matches!(data, Data::Region(_)) && !self.markers {
-            observation.tally.metrics.sendfile_guard_failures.inc();
+            let tally = &observation.running.client().tally;
+            tally.metrics.sendfile_guard_failures.inc();
             let _ = observation.failure.set(Error::Marker.to_string());
             return Err(Error::Marker);
         }
-        observation.running.offer();
+        observation.running.client().traffic.offer();
         observation
             .given
             .fetch_add(data.remaining() as u64, Ordering::Relaxed);
@@ -138,7 +127,10 @@ impl http_body::Body for Observed {
         if let Some(Err(error)) = &frame {
             let _ = self.observation.failure.set(error.to_string());
         } else if std::mem::take(&mut self.awaited) {
-            let Observation { record, tally, .. } = &*self.observation;
+            let Observation {
+                record, running, ..
+            } = &*self.observation;
+            let tally = &running.client().tally;
             tally.began(record.outcome, record.started.elapsed());
         }
         let frame = frame.map(|frame| match frame?.into_data() {
@@ -171,33 +163,25 @@ impl Buf for Piece {
         self.observation
             .sent
             .fetch_add(count as u64, Ordering::Relaxed);
-        self.observation.running.take(count as u64);
+        let client = self.observation.running.client();
+        client.traffic.take(count as u64);
         self.data.advance(count);
     }
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.observation.running.withdraw();
+        self.observation.running.client().traffic.withdraw();
     }
 }
 
 impl Drop for Observation {
     fn drop(&mut self) {
-        let outcome = self.record.outcome;
         let sent = *self.sent.get_mut();
         let name = self.record.request.as_ref().and_then(RegistryRequest::name);
         if let Some(name) = name.filter(|_| sent > 0) {
-            let source = if outcome.is_from_cache() {
-                "cache"
-            } else {
-                "upstream"
-            };
-            self.tally
-                .metrics
-                .response_bytes
-                .with_label_values(&[name.upstream.as_str(), source])
-                .inc_by(sent);
+            let tally = &self.running.client().tally;
+            tally.sent(&name.upstream, self.record.outcome, sent);
         }
         self.end_span(sent);
         if self.log {

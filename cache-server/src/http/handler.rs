@@ -13,13 +13,12 @@ use super::access::Access;
 use super::access_log::{Observed, Record};
 use super::body::Body;
 use super::buffers::Buffers;
-use super::client::Client;
+use super::client::{Client, Running};
 use super::error::{Asked, Failure};
 use super::range;
 use super::respond::Head;
 use super::route::{self, Name, RegistryRequest};
 use super::tally::Tally;
-use super::traffic::Running;
 use crate::cache::answer::{Answer, Content};
 use crate::cache::blob::BlobRequest;
 use crate::cache::list::ListRequest;
@@ -58,9 +57,9 @@ impl Handler {
     pub async fn handle<B: http_body::Body>(
         &self,
         request: Request<B>,
-        client: &Client,
+        client: &Arc<Client>,
     ) -> Response<Observed> {
-        let running = client.traffic.begin();
+        let running = client.begin();
         let mut record = Record::of(&request);
         let bodiless = request.body().is_end_stream();
         let (parts, _) = request.into_parts();
@@ -69,37 +68,25 @@ impl Handler {
             .reply(&parts, bodiless, client, &mut record)
             .instrument(span)
             .await;
-        self.respond(reply, record, client, running)
+        self.respond(reply, record, running)
     }
 
     /// The answer to whoever comes when all places are taken.
-    pub fn turn_away<B>(&self, request: &Request<B>, client: &Client) -> Response<Observed> {
-        let running = client.traffic.begin();
+    pub fn turn_away<B>(&self, request: &Request<B>, client: &Arc<Client>) -> Response<Observed> {
+        let running = client.begin();
         let head_only = request.method() == Method::HEAD;
         let reply = Reply::failure(&Failure::full(), None, head_only);
-        self.respond(reply, Record::of(request), client, running)
+        self.respond(reply, Record::of(request), running)
     }
 
-    fn respond(
-        &self,
-        reply: Reply,
-        mut record: Record,
-        client: &Client,
-        running: Running,
-    ) -> Response<Observed> {
+    fn respond(&self, reply: Reply, mut record: Record, running: Running) -> Response<Observed> {
         record.status = reply.head.status.as_u16();
         record.outcome = reply.outcome;
-        let slot = client.slot.as_ref();
+        let slot = running.client().slot.as_ref();
         let buffers = slot.map_or(&self.small_buffers, |_| &self.buffers);
         let body = Body::new(reply.content, reply.length, buffers, slot);
-        let mut response = Response::new(Observed::new(
-            body,
-            record,
-            self.tally.clone(),
-            self.access_log,
-            client,
-            running,
-        ));
+        let observed = Observed::new(body, record, self.access_log, running);
+        let mut response = Response::new(observed);
         *response.status_mut() = reply.head.status;
         *response.headers_mut() = reply.head.headers;
         response
@@ -122,7 +109,9 @@ impl Handler {
         if let Some(failure) = too_large(parts) {
             return Reply::failure(&failure, None, head_only);
         }
-        if let Some(failure) = self.refuse_stranger(parts, client).await {
+        if !self.access.is_open()
+            && let Some(failure) = self.refuse_stranger(parts, client).await
+        {
             return Reply::failure(&failure, None, head_only);
         }
         let path = parts.uri.path();

@@ -92,12 +92,13 @@ async fn clear(stream: TcpStream, address: IpAddr, door: &Door, welcome: bool) {
     let slot = Slot::default();
     let (buffers, metrics) = (door.handler.buffers.clone(), door.handler.metrics.clone());
     let connection = Connection::new(stream, slot.clone(), buffers, metrics);
-    let client = Client {
+    let client = Arc::new(Client {
         address,
         slot: Some(slot),
-        traffic: Arc::default(),
+        traffic: Traffic::default(),
         certified: false,
-    };
+        tally: door.handler.tally.clone(),
+    });
     first_version(connection, &client, door, welcome).await;
 }
 
@@ -129,13 +130,14 @@ async fn secure(
     let (_, session) = stream.get_mut();
     session.set_buffer_limit(Some(ENCRYPTED));
     let second = session.alpn_protocol() == Some(HTTP_2);
-    let client = Client {
+    let client = Arc::new(Client {
         address,
         slot: None,
-        traffic: Arc::default(),
+        traffic: Traffic::default(),
         // The handshake would have failed with a wrong one.
         certified: session.peer_certificates().is_some(),
-    };
+        tally: door.handler.tally.clone(),
+    });
     if second {
         second_version(stream, client, door, welcome).await;
     } else {
@@ -143,7 +145,7 @@ async fn secure(
     }
 }
 
-async fn first_version<S>(stream: S, client: &Client, door: &Door, welcome: bool)
+async fn first_version<S>(stream: S, client: &Arc<Client>, door: &Door, welcome: bool)
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
 {
@@ -159,14 +161,13 @@ where
 
 async fn second_version(
     stream: TlsStream<TcpStream>,
-    client: Client,
+    client: Arc<Client>,
     door: &Arc<Door>,
     welcome: bool,
 ) {
-    let traffic = client.traffic.clone();
-    let (client, shared) = (Arc::new(client), door.clone());
+    let (asking, shared) = (client.clone(), door.clone());
     let service = service_fn(move |request| {
-        let (client, door) = (client.clone(), shared.clone());
+        let (client, door) = (asking.clone(), shared.clone());
         async move { answer(request, &client, &door, welcome).await }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -179,12 +180,12 @@ async fn second_version(
         .keep_alive_interval(Duration::from(door.limits.header_timeout))
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    drive(connection, &traffic, door).await;
+    drive(connection, &client.traffic, door).await;
 }
 
 async fn answer(
     request: Request<Incoming>,
-    client: &Client,
+    client: &Arc<Client>,
     door: &Door,
     welcome: bool,
 ) -> Result<Response<Observed>, Infallible> {

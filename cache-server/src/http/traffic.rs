@@ -1,6 +1,5 @@
 //! What goes on on one connection, and when it is too little. The decision is pure; `serve` carries it out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,10 +17,6 @@ pub struct Traffic {
     /// Bytes of bodies that the socket has taken, ever.
     taken: AtomicU64,
 }
-
-/// A request that runs until this is dropped.
-#[derive(Debug)]
-pub struct Running(Arc<Traffic>);
 
 /// The counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +51,28 @@ pub struct Watch {
 }
 
 impl Traffic {
-    pub fn begin(self: &Arc<Self>) -> Running {
+    /// A request came.
+    pub fn begin(&self) {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        Running(self.clone())
+    }
+
+    /// The answer to one is over.
+    pub fn end(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A piece of a body goes to the HTTP library.
+    pub fn offer(&self) {
+        self.offered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The library has no more use for a piece.
+    pub fn withdraw(&self) {
+        self.offered.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn take(&self, bytes: u64) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub fn is_idle(&self) -> bool {
@@ -78,28 +92,6 @@ impl Traffic {
 impl Sample {
     fn is_idle(self) -> bool {
         self.begun == self.ended
-    }
-}
-
-impl Running {
-    /// A piece of a body goes to the HTTP library.
-    pub fn offer(&self) {
-        self.0.offered.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The library has no more use for a piece.
-    pub fn withdraw(&self) {
-        self.0.offered.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub fn take(&self, bytes: u64) {
-        self.0.taken.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -1,11 +1,15 @@
 //! HTTP/2 as attackers speak it: the connection ends with a reason, and others are served as before.
 
+use std::sync::Arc;
+
 use cache_server::http::access_log::{Observed, Record};
 use cache_server::http::body::Body;
 use cache_server::http::buffers::Buffers;
 use cache_server::http::client::Client;
 use cache_server::http::sendfile::Slot;
 use cache_server::http::tally::Tally;
+use cache_server::http::traffic::Traffic;
+use cache_server::metrics::Metrics;
 use http_body_util::BodyExt;
 
 use crate::support::frames::{
@@ -259,17 +263,16 @@ async fn a_marker_for_a_connection_that_knows_none_is_an_error_and_never_zeros()
     };
     let slot = Slot::default();
     let body = Body::new(content, Some(1 << 20), &Buffers::default(), Some(&slot));
-    let client = Client {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let client = Arc::new(Client {
         address: "127.0.0.1".parse().unwrap(),
         slot: None,
-        traffic: std::sync::Arc::default(),
+        traffic: Traffic::default(),
         certified: false,
-    };
-    let metrics = std::sync::Arc::new(cache_server::metrics::Metrics::new().unwrap());
-    let tally = std::sync::Arc::new(Tally::new(metrics.clone()));
+        tally: Tally::new(metrics.clone()),
+    });
     let record = Record::of(&http::Request::new(()));
-    let running = client.traffic.begin();
-    let body = Observed::new(body, record, tally, false, &client, running);
+    let body = Observed::new(body, record, false, client.begin());
     let error = body.collect().await.map(drop).unwrap_err().to_string();
     assert!(error.contains("without reading it"), "{error}");
     assert_eq!(metrics.sendfile_guard_failures.get(), 1);

@@ -3,6 +3,9 @@ use std::collections::HashMap;
 use http::HeaderValue;
 
 use super::*;
+use crate::http::tally::Tally;
+use crate::http::traffic::Traffic;
+use crate::metrics::Metrics;
 
 /// The password "right", at the least cost.
 fn hash() -> String {
@@ -26,8 +29,9 @@ fn client(certified: bool) -> Client {
     Client {
         address: "10.0.0.1".parse().unwrap(),
         slot: None,
-        traffic: Arc::default(),
+        traffic: Traffic::default(),
         certified,
+        tally: Tally::new(Arc::new(Metrics::new().unwrap())),
     }
 }
 
