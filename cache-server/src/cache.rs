@@ -38,7 +38,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use crds::policy::Action;
 use crds::values::RegistryHost;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +97,13 @@ pub(crate) struct Origin {
     repository: Repository,
 }
 
+/// The same without the means to ask it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    host: &'a RegistryHost,
+    repository: &'a Repository,
+}
+
 impl Origin {
     fn host(&self) -> &RegistryHost {
         self.upstream.host()
@@ -107,8 +113,11 @@ impl Origin {
         self.host().as_str().into()
     }
 
-    fn is_same_place(&self, other: &Self) -> bool {
-        self.host() == other.host() && self.repository == other.repository
+    fn place(&self) -> Place<'_> {
+        Place {
+            host: self.host(),
+            repository: &self.repository,
+        }
     }
 }
 
@@ -236,22 +245,12 @@ impl Cache {
     ) -> Result<(Origin, admission::Admission), Error> {
         let rules = self.rules_now();
         let rules = rules.as_ref().ok_or(Error::NotReady)?;
-        let upstream = rules
-            .upstream(host)
-            .ok_or_else(|| Error::UnknownUpstream(host.clone()))?;
-        let admission = rules.decide(host, repository, tag);
-        let rule = || Arc::from(admission.rule.as_str());
-        match admission.action {
-            Action::Refuse => Err(Error::Refused(rule())),
-            Action::Deny => Err(Error::Denied(rule())),
-            Action::Cache | Action::Forward => Ok((
-                Origin {
-                    upstream,
-                    repository: repository.clone(),
-                },
-                admission,
-            )),
-        }
+        let (upstream, admission) = rules.admit(Place { host, repository }, tag)?;
+        let origin = Origin {
+            upstream: upstream.clone(),
+            repository: repository.clone(),
+        };
+        Ok((origin, admission))
     }
 
     /// Runs what blocks on the disk.

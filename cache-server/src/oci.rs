@@ -11,6 +11,7 @@ pub mod repository;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error_code::ErrorCode;
+pub use media_type::MediaType;
 pub use reference::{Reference, Tag};
 pub use repository::Repository;
 

@@ -164,7 +164,7 @@ impl Reloader {
                 // An upstream that did not change keeps its connections and tokens.
                 let known = rules
                     .as_ref()
-                    .and_then(|rules| rules.upstream(&configuration.host))
+                    .and_then(|rules| rules.upstream(&configuration.host).cloned())
                     .filter(|known| known.is_made_from(configuration, &files));
                 match known {
                     Some(known) => Ok(known),

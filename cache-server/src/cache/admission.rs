@@ -8,6 +8,7 @@ use crds::policy::{Action, Capacity, Decisions, Kept, Policy, Subject};
 use crds::values::RegistryHost;
 
 use super::freshness::Lifetime;
+use super::{Error, Place};
 use crate::oci::{Repository, Tag};
 use crate::upstream::Upstream;
 
@@ -62,8 +63,8 @@ impl Rules {
         &self.hosts
     }
 
-    pub fn upstream(&self, host: &RegistryHost) -> Option<Arc<Upstream>> {
-        self.upstreams.get(host).cloned()
+    pub fn upstream(&self, host: &RegistryHost) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(host)
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -110,6 +111,24 @@ impl Rules {
 
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.upstreams.values()
+    }
+
+    /// The upstream that may be asked, and what may be done with the request.
+    pub(super) fn admit(
+        &self,
+        Place { host, repository }: Place<'_>,
+        tag: Option<&Tag>,
+    ) -> Result<(&Arc<Upstream>, Admission), Error> {
+        let upstream = self
+            .upstream(host)
+            .ok_or_else(|| Error::UnknownUpstream(host.clone()))?;
+        let admission = self.decide(host, repository, tag);
+        let rule = || Arc::from(admission.rule.as_str());
+        match admission.action {
+            Action::Refuse => Err(Error::Refused(rule())),
+            Action::Deny => Err(Error::Denied(rule())),
+            Action::Cache | Action::Forward => Ok((upstream, admission)),
+        }
     }
 
     pub fn decide(

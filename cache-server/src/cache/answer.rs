@@ -11,7 +11,7 @@ use futures::Stream;
 use super::byte_range::ByteRange;
 use super::growing::Growing;
 use super::{CacheOutcome, Error};
-use crate::oci::{Digest, media_type};
+use crate::oci::{Digest, MediaType};
 use crate::storage::StoredBlob;
 
 /// A `Warning` header (OCI distribution specification, "Warnings").
@@ -22,7 +22,8 @@ const UNSTORED: &str = "299 - \"the cache could not store this, and passed it th
 pub struct Answer {
     pub outcome: CacheOutcome,
     pub digest: Option<Digest>,
-    pub media_type: String,
+    /// Empty if nobody said it.
+    pub media_type: MediaType,
     /// Size of the whole content, also if only a part or nothing of it is in `content`.
     pub size: Option<u64>,
     /// The part that is in `content`; `None`: the whole.
@@ -72,7 +73,7 @@ impl Answer {
     pub(super) fn about(
         outcome: CacheOutcome,
         digest: Option<Digest>,
-        media_type: String,
+        media_type: MediaType,
         size: Option<u64>,
     ) -> Self {
         Self {
@@ -119,12 +120,7 @@ impl Answer {
     pub(super) fn blob(outcome: CacheOutcome, digest: &Digest, size: Option<u64>) -> Self {
         Self {
             immutable: true,
-            ..Self::about(
-                outcome,
-                Some(digest.clone()),
-                media_type::BLOB.to_owned(),
-                size,
-            )
+            ..Self::about(outcome, Some(digest.clone()), MediaType::of_blob(), size)
         }
     }
 }

@@ -58,7 +58,7 @@ impl Cache {
             }
             if request.head {
                 let verified = running
-                    .filter(|fill| member || fill.origin.is_same_place(&origin))
+                    .filter(|fill| member || fill.origin.place() == origin.place())
                     .and_then(|fill| fill.verified());
                 if let Some(size) = verified {
                     return Ok(Answer::blob(CacheOutcome::Hit, &request.digest, Some(size)));
@@ -186,7 +186,7 @@ impl Cache {
         first: bool,
         member: bool,
     ) -> Result<Option<Answer>, Error> {
-        let same_place = fill.origin.is_same_place(origin);
+        let same_place = fill.origin.place() == origin.place();
         // Another repository's content is no answer to the question whether this one has it.
         if !same_place && !member {
             self.confirm(origin, &request.digest).await?;

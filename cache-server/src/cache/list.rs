@@ -44,7 +44,7 @@ impl Cache {
             } else {
                 Content::Bytes(body)
             },
-            ..Answer::about(CacheOutcome::Forwarded, None, media_type, size)
+            ..Answer::about(CacheOutcome::Forwarded, None, media_type.into(), size)
         })
     }
 }

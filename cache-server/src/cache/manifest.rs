@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use crds::policy::Action;
 use crds::values::RegistryHost;
+use hashbrown::Equivalent;
 
 use super::answer::{Answer, Content};
 use super::freshness::Lifetime;
 use super::manifest_store::{Found, find, keep};
-use super::{Cache, CacheOutcome, Error, Origin};
+use super::{Cache, CacheOutcome, Error, Origin, Place};
 use crate::oci::manifest::Manifest;
-use crate::oci::{Algorithm, Digest, MAXIMUM_MANIFEST, Reference, Repository};
+use crate::oci::{Algorithm, Digest, MAXIMUM_MANIFEST, MediaType, Reference, Repository};
 use crate::storage;
 
 /// A request for a manifest.
@@ -26,6 +27,31 @@ pub struct ManifestRequest<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key<T>(RegistryHost, Repository, T);
 
+/// The same to look up by, with the same hash.
+#[derive(Debug, Hash)]
+pub(super) struct Sought<'a, T>(&'a RegistryHost, &'a Repository, &'a T);
+
+impl<'a, T> Sought<'a, T> {
+    pub(super) fn new(place: Place<'a>, name: &'a T) -> Self {
+        Self(place.host, place.repository, name)
+    }
+}
+
+impl<T: Eq> Equivalent<Key<T>> for Sought<'_, T> {
+    fn equivalent(&self, key: &Key<T>) -> bool {
+        *self.2 == key.2 && *self.1 == key.1 && *self.0 == key.0
+    }
+}
+
+impl<'a> ManifestRequest<'a> {
+    fn place(&self) -> Place<'a> {
+        Place {
+            host: self.upstream,
+            repository: self.repository,
+        }
+    }
+}
+
 impl<T: Clone> Key<T> {
     pub(super) fn new(origin: &Origin, name: &T) -> Self {
         Self(
@@ -40,7 +66,7 @@ impl<T: Clone> Key<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
     pub(super) digest: Digest,
-    pub(super) media_type: String,
+    pub(super) media_type: MediaType,
     pub(super) content: Bytes,
 }
 
@@ -94,13 +120,24 @@ impl Stored {
 impl Cache {
     pub async fn manifest(&self, request: ManifestRequest<'_>) -> Result<Answer, Error> {
         let tag = request.reference.tag();
-        let (origin, admission) = self.admit(request.upstream, request.repository, tag)?;
+        let (origin, admission) = {
+            let rules = self.rules_now();
+            let rules = rules.as_ref().ok_or(Error::NotReady)?;
+            let (upstream, admission) = rules.admit(request.place(), tag)?;
+            if admission.action == Action::Cache
+                && let Some(answer) = self.at_hand(&admission.lifetime, request)
+            {
+                return Ok(answer);
+            }
+            let origin = Origin {
+                upstream: upstream.clone(),
+                repository: request.repository.clone(),
+            };
+            (origin, admission)
+        };
         if admission.action == Action::Forward {
             let passing = self.pass_manifest(&origin, request, CacheOutcome::Forwarded);
             return in_time(&origin, Box::pin(passing)).await;
-        }
-        if let Some(answer) = self.at_hand(&origin, &admission.lifetime, request) {
-            return Ok(answer);
         }
         // Apart: what waits needs much room, and most requests wait for nothing.
         let keeping = Box::pin(self.kept(&origin, &admission.lifetime, request));
@@ -108,16 +145,11 @@ impl Cache {
     }
 
     /// The answer, if neither the disk nor the upstream has to be waited for.
-    fn at_hand(
-        &self,
-        origin: &Origin,
-        lifetime: &Lifetime,
-        request: ManifestRequest<'_>,
-    ) -> Option<Answer> {
+    fn at_hand(&self, lifetime: &Lifetime, request: ManifestRequest<'_>) -> Option<Answer> {
         match request.reference {
-            Reference::Tag(tag) => self.tag_at_hand(origin, lifetime, tag, request.head),
+            Reference::Tag(tag) => self.tag_at_hand(request.place(), lifetime, tag, request.head),
             Reference::Digest(digest) => {
-                let stored = self.recent_manifest(origin, digest)?;
+                let stored = self.recent_manifest(request.place(), digest)?;
                 Some(Answer {
                     immutable: true,
                     ..stored.answer(CacheOutcome::Hit, request.head)
@@ -196,7 +228,7 @@ impl Cache {
         origin: &Origin,
         digest: &Digest,
     ) -> Result<Found, Error> {
-        if let Some(stored) = self.recent_manifest(origin, digest) {
+        if let Some(stored) = self.recent_manifest(origin.place(), digest) {
             return Ok(Found::Here(stored));
         }
         let tickets = self.tickets();
@@ -296,7 +328,8 @@ impl Cache {
         // A content type that no manifest has would be shown to clients that choose their parser by it.
         let media_type = media_type
             .filter(|name| name.contains("json") && name.len() < 200 && name != "application/json")
-            .unwrap_or(manifest.media_type);
+            .unwrap_or(manifest.media_type)
+            .into();
         Ok(Stored {
             digest,
             media_type,
@@ -349,6 +382,7 @@ impl Cache {
         if let (Some(_), Some(media_type), Some(_)) =
             (&digest, response.media_type, response.length)
         {
+            let media_type = media_type.into();
             return Ok(Answer::about(outcome, digest, media_type, response.length));
         }
         // Not all registries say on HEAD what clients need to know.

@@ -31,7 +31,7 @@ pub(super) fn find(
     if let Some(media_type) = media_type {
         return Ok(Found::Here(Stored {
             digest,
-            media_type,
+            media_type: media_type.into(),
             content,
         }));
     }
@@ -41,7 +41,7 @@ pub(super) fn find(
     {
         let stored = Stored {
             digest,
-            media_type: manifest.media_type,
+            media_type: manifest.media_type.into(),
             content,
         };
         keep(store, host, repository, &stored)?;
@@ -64,5 +64,5 @@ pub(super) fn keep(
     for digest in references.iter().chain([&stored.digest]) {
         store.add_member(host, repository, digest)?;
     }
-    store.put_manifest_type(host, repository, &stored.digest, &stored.media_type)
+    store.put_manifest_type(host, repository, &stored.digest, stored.media_type.as_str())
 }

@@ -1,10 +1,11 @@
 //! What was read from the store lately, so that what is asked for often takes no way to the disk. Bounded by weight and by
 //! time: the store stays the truth, and what somebody removes from it by hand is forgotten soon.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use hashbrown::{Equivalent, HashMap};
 
 use crate::clock::Moment;
 
@@ -40,7 +41,7 @@ struct Entry<V> {
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket(u64);
 
-impl<K: Hash + Eq, V: Clone> Recent<K, V> {
+impl<K: Hash + Eq, V> Recent<K, V> {
     /// A map of at most that weight.
     pub fn new(weight: usize) -> Self {
         Self {
@@ -54,19 +55,22 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         }
     }
 
-    pub fn get(&self, key: &K, now: Moment) -> Option<V> {
+    /// What `read` takes of the entry with that key.
+    pub fn get<Q, T>(&self, key: &Q, now: Moment, read: impl FnOnce(&mut V) -> T) -> Option<T>
+    where
+        Q: Hash + Equivalent<K>,
+    {
         let mut halves = self.halves();
-        let entry = if let Some(entry) = halves.young.get(key) {
+        if let Some(entry) = halves.young.get_mut(key) {
             if entry.is_believed(now) {
-                return Some(entry.value.clone());
+                return Some(read(&mut entry.value));
             }
             halves.remove(key);
             return None;
-        } else {
-            halves.old.remove_entry(key)
-        };
-        let (key, entry) = entry.filter(|(_, entry)| entry.is_believed(now))?;
-        let value = entry.value.clone();
+        }
+        let entry = halves.old.remove_entry(key);
+        let (key, mut entry) = entry.filter(|(_, entry)| entry.is_believed(now))?;
+        let value = read(&mut entry.value);
         halves.insert(key, entry, self.bound);
         Some(value)
     }
@@ -91,7 +95,7 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
     }
 
     /// Drops what is no longer so in the store. Called after the store was changed.
-    pub fn forget(&self, key: &K) {
+    pub fn forget(&self, key: &(impl Hash + Equivalent<K>)) {
         let mut halves = self.halves();
         halves.changes += 1;
         halves.remove(key);
@@ -136,7 +140,7 @@ impl<K: Hash + Eq, V> Halves<K, V> {
         self.young.insert(key, entry);
     }
 
-    fn remove(&mut self, key: &K) {
+    fn remove(&mut self, key: &(impl Hash + Equivalent<K>)) {
         self.old.remove(key);
         if let Some(entry) = self.young.remove(key) {
             self.young_weight -= entry.weight;
@@ -150,6 +154,10 @@ mod tests {
 
     const NOW: Moment = Moment(1000);
 
+    fn get(recent: &Recent<&'static str, u32>, key: &'static str, now: Moment) -> Option<u32> {
+        recent.get(&key, now, |value| *value)
+    }
+
     fn put(recent: &Recent<&'static str, u32>, key: &'static str, value: u32) {
         let ticket = recent.ticket();
         recent.put(key, value, 10, NOW, ticket);
@@ -161,11 +169,11 @@ mod tests {
         put(&recent, "a", 1);
         put(&recent, "b", 2);
         put(&recent, "c", 3);
-        assert_eq!(recent.get(&"a", NOW), Some(1));
+        assert_eq!(get(&recent, "a", NOW), Some(1));
         put(&recent, "d", 4);
-        assert_eq!(recent.get(&"b", NOW), None);
-        assert_eq!(recent.get(&"a", NOW), Some(1));
-        assert_eq!(recent.get(&"d", NOW), Some(4));
+        assert_eq!(get(&recent, "b", NOW), None);
+        assert_eq!(get(&recent, "a", NOW), Some(1));
+        assert_eq!(get(&recent, "d", NOW), Some(4));
         let halves = recent.halves();
         assert!(halves.young.len() + halves.old.len() <= 4);
     }
@@ -174,20 +182,20 @@ mod tests {
     fn what_is_too_heavy_is_not_kept() {
         let recent = Recent::new(40);
         recent.set("a", 1, 21, NOW);
-        assert_eq!(recent.get(&"a", NOW), None);
+        assert_eq!(get(&recent, "a", NOW), None);
         recent.set("a", 1, 20, NOW);
-        assert_eq!(recent.get(&"a", NOW), Some(1));
+        assert_eq!(get(&recent, "a", NOW), Some(1));
     }
 
     #[test]
     fn entries_are_believed_for_a_while() {
         let recent = Recent::new(40);
         put(&recent, "a", 1);
-        assert_eq!(recent.get(&"a", Moment(10_999)), Some(1));
-        assert_eq!(recent.get(&"a", Moment(11_000)), None);
+        assert_eq!(get(&recent, "a", Moment(10_999)), Some(1));
+        assert_eq!(get(&recent, "a", Moment(11_000)), None);
         assert_eq!(recent.halves().young_weight, 0);
         put(&recent, "a", 1);
-        assert_eq!(recent.get(&"a", Moment(0)), None, "the clock went back");
+        assert_eq!(get(&recent, "a", Moment(0)), None, "the clock went back");
     }
 
     #[test]
@@ -196,16 +204,16 @@ mod tests {
         let early = recent.ticket();
         recent.set("a", 2, 10, NOW);
         recent.put("a", 1, 10, NOW, early);
-        assert_eq!(recent.get(&"a", NOW), Some(2));
+        assert_eq!(get(&recent, "a", NOW), Some(2));
         let early = recent.ticket();
         recent.forget(&"a");
         recent.put("a", 2, 10, NOW, early);
-        assert_eq!(recent.get(&"a", NOW), None);
+        assert_eq!(get(&recent, "a", NOW), None);
         put(&recent, "a", 3);
         let early = recent.ticket();
         recent.clear();
         recent.put("a", 3, 10, NOW, early);
-        assert_eq!(recent.get(&"a", NOW), None);
+        assert_eq!(get(&recent, "a", NOW), None);
         assert_eq!(recent.halves().young_weight, 0);
     }
 }

@@ -1,10 +1,15 @@
 //! Manifests and tags that were asked for lately, so that an answer that is in memory waits for no thread and no disk.
 //! What may be served is decided before, for each request.
 
-use super::manifest::{Key, Stored};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::manifest::{Key, Sought, Stored};
 use super::recent::{Recent, Ticket};
-use super::{Cache, Origin};
-use crate::oci::{Digest, Tag};
+use super::{Cache, Origin, Place};
+use crate::clock::Moment;
+use crate::oci::{Digest, MediaType, Tag};
 use crate::storage::TagRecord;
 
 /// All manifests in memory together.
@@ -15,12 +20,22 @@ const LARGEST: usize = 256 * 1024;
 const TAGS: usize = 1024 * 1024;
 /// What an entry weighs besides its content, about.
 const ENTRY: usize = 512;
+/// Uses within it are noted once: the store knows them to the second.
+const NOTED: Duration = Duration::from_millis(500);
 
 /// What is in memory.
 #[derive(Debug)]
 pub(super) struct RecentManifests {
-    manifests: Recent<Key<Digest>, Stored>,
+    manifests: Recent<Key<Digest>, Manifest>,
     tags: Recent<Key<Tag>, TagRecord>,
+}
+
+#[derive(Debug)]
+struct Manifest {
+    media_type: MediaType,
+    content: Bytes,
+    /// When its use was noted last.
+    noted: Moment,
 }
 
 /// Taken before the store is read.
@@ -54,17 +69,34 @@ impl Cache {
         }
     }
 
-    pub(super) fn recent_manifest(&self, origin: &Origin, digest: &Digest) -> Option<Stored> {
-        let key = Key::new(origin, digest);
-        let found = self.0.recent.manifests.get(&key, self.0.clock.now())?;
-        self.use_manifest(digest);
-        Some(found)
+    pub(super) fn recent_manifest(&self, place: Place<'_>, digest: &Digest) -> Option<Stored> {
+        let (key, now) = (Sought::new(place, digest), self.0.clock.now());
+        let (media_type, content, is_noted) = self.0.recent.manifests.get(&key, now, |found| {
+            let is_noted = now.since(found.noted).is_some_and(|age| age < NOTED);
+            if !is_noted {
+                found.noted = now;
+            }
+            let Manifest {
+                media_type,
+                content,
+                ..
+            } = found;
+            (media_type.clone(), content.clone(), is_noted)
+        })?;
+        if !is_noted {
+            self.use_manifest(digest);
+        }
+        Some(Stored {
+            digest: digest.clone(),
+            media_type,
+            content,
+        })
     }
 
     /// Whoever answers with the record alone has used its manifest ([`Self::use_manifest`]).
-    pub(super) fn recent_tag(&self, origin: &Origin, tag: &Tag) -> Option<TagRecord> {
-        let key = Key::new(origin, tag);
-        self.0.recent.tags.get(&key, self.0.clock.now())
+    pub(super) fn recent_tag(&self, place: Place<'_>, tag: &Tag) -> Option<TagRecord> {
+        let (key, now) = (Sought::new(place, tag), self.0.clock.now());
+        self.0.recent.tags.get(&key, now, |record| record.clone())
     }
 
     /// An answer from memory is a use like any other: what is asked for all the time must not look unused.
@@ -78,13 +110,17 @@ impl Cache {
             return;
         }
         let weight = stored.content.len() + ENTRY;
-        self.0.recent.manifests.put(
-            Key::new(origin, &stored.digest),
-            stored.clone(),
-            weight,
-            self.0.clock.now(),
-            tickets.manifests,
-        );
+        let (key, now) = (Key::new(origin, &stored.digest), self.0.clock.now());
+        let manifest = Manifest {
+            media_type: stored.media_type.clone(),
+            content: stored.content.clone(),
+            noted: now,
+        };
+        let tickets = tickets.manifests;
+        self.0
+            .recent
+            .manifests
+            .put(key, manifest, weight, now, tickets);
     }
 
     pub(super) fn tag_was_read(
@@ -113,6 +149,7 @@ impl Cache {
 
     /// The store has another record now, or none.
     pub(super) fn tag_was_removed(&self, origin: &Origin, tag: &Tag) {
-        self.0.recent.tags.forget(&Key::new(origin, tag));
+        let key = Sought::new(origin.place(), tag);
+        self.0.recent.tags.forget(&key);
     }
 }

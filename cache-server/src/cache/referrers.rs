@@ -233,7 +233,7 @@ impl ReferrersRequest {
             } else {
                 Content::Bytes(index)
             },
-            ..Answer::about(outcome, None, media_type::OCI_INDEX.to_owned(), size)
+            ..Answer::about(outcome, None, media_type::OCI_INDEX.into(), size)
         }
     }
 }

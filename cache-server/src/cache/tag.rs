@@ -4,7 +4,7 @@ use super::answer::Answer;
 use super::freshness::{Freshness, Lifetime};
 use super::manifest::{Fetched, Key, Stored, Way, tag_record};
 use super::manifest_store::Found;
-use super::{Cache, CacheOutcome, Error, Origin};
+use super::{Cache, CacheOutcome, Error, Origin, Place};
 use crate::clock::Moment;
 use crate::oci::{Reference, Tag};
 use crate::storage::TagRecord;
@@ -34,15 +34,17 @@ impl Cache {
     /// The answer, if the tag is fresh and in memory.
     pub(super) fn tag_at_hand(
         &self,
-        origin: &Origin,
+        place: Place<'_>,
         lifetime: &Lifetime,
         tag: &Tag,
         head: bool,
     ) -> Option<Answer> {
-        let found = self.recent_copy(origin, tag, head)?;
-        let copy = self.judged(lifetime, found, CacheOutcome::Hit);
-        let fresh = copy.freshness == Freshness::Fresh;
-        copy.answer(CacheOutcome::Hit, head).filter(|_| fresh)
+        let (record, manifest) = self.recent_copy(place, tag, head)?;
+        match (self.judge(lifetime, &record), manifest) {
+            (Freshness::Fresh, Some(stored)) => Some(stored.answer(CacheOutcome::Hit, head)),
+            (Freshness::Fresh, None) => Some(about(&record, CacheOutcome::Hit)),
+            (Freshness::Stale | Freshness::Expired, _) => None,
+        }
     }
 
     fn judged(
@@ -53,10 +55,14 @@ impl Cache {
     ) -> Copy {
         Copy {
             outcome,
-            freshness: lifetime.judge(record.checked_at, self.0.clock.now()),
+            freshness: self.judge(lifetime, &record),
             manifest,
             record,
         }
+    }
+
+    fn judge(&self, lifetime: &Lifetime, record: &TagRecord) -> Freshness {
+        lifetime.judge(record.checked_at, self.0.clock.now())
     }
 
     pub(super) async fn tag(
@@ -125,7 +131,7 @@ impl Cache {
         tag: &Tag,
         head: bool,
     ) -> Result<Option<Copy>, Error> {
-        let found = match self.recent_copy(origin, tag, head) {
+        let found = match self.recent_copy(origin.place(), tag, head) {
             Some(found) => Some(found),
             None => self.stored_copy(origin, tag, head).await?,
         };
@@ -179,13 +185,14 @@ impl Cache {
         Some((record, manifest))
     }
 
-    fn recent_copy(&self, origin: &Origin, tag: &Tag, head: bool) -> Option<FoundCopy> {
-        let record = self.recent_tag(origin, tag)?;
+    /// The manifest is there unless only the head is wanted.
+    fn recent_copy(&self, place: Place<'_>, tag: &Tag, head: bool) -> Option<FoundCopy> {
+        let record = self.recent_tag(place, tag)?;
         if head {
             self.use_manifest(&record.digest);
             return Some((record, None));
         }
-        let manifest = self.recent_manifest(origin, &record.digest)?;
+        let manifest = self.recent_manifest(place, &record.digest)?;
         Some((record, Some(manifest)))
     }
 
@@ -217,7 +224,7 @@ impl Cache {
                 };
                 let manifest = media_type.zip(content).map(|(media_type, content)| Stored {
                     digest: record.digest.clone(),
-                    media_type,
+                    media_type: media_type.into(),
                     content: content.into(),
                 });
                 Ok(Some((record, manifest)))
@@ -254,7 +261,7 @@ impl Cache {
             let (cache, origin, tag) = (self.clone(), origin.clone(), tag.clone());
             self.until_stop(async move {
                 // Another flight may have landed since the store was looked at.
-                if let Some(record) = cache.recent_tag(&origin, &tag)
+                if let Some(record) = cache.recent_tag(origin.place(), &tag)
                     && Some(record.checked_at) > known
                 {
                     return Ok(Resolved {
@@ -345,7 +352,7 @@ impl Cache {
             (Some(digest), Some(media_type), Some(size)) => Ok(Resolved {
                 record: TagRecord {
                     digest,
-                    media_type,
+                    media_type: media_type.into(),
                     size,
                     checked_at: self.0.clock.now(),
                 },

@@ -202,7 +202,7 @@ impl Cache {
                 return Err(Error::Full.into());
             }
             let (fill, _) = self.fill(origin, digest);
-            let own = fill.origin.is_same_place(origin);
+            let own = fill.origin.place() == origin.place();
             match wait(fill, digest, to).await? {
                 // Another's failure says nothing of this one, and what another stored must be confirmed.
                 End::Failed(error) if own && !matches!(error, Error::Bucket(_)) => {

@@ -17,6 +17,10 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const REGISTRY_2: HeaderValue = HeaderValue::from_static("registry/2.0");
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Status and headers.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ pub struct Head {
 impl Head {
     fn new(status: StatusCode) -> Self {
         let mut headers = HeaderMap::with_capacity(12);
-        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        headers.insert(API_VERSION, REGISTRY_2);
         Self { status, headers }
     }
 
@@ -41,7 +45,12 @@ impl Head {
 
     /// The digest, and the tag that is made of it: one piece of memory for both.
     fn digest(&mut self, digest: &Digest) {
-        let tag = Bytes::from(format!("\"{digest}\""));
+        let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+        let mut tag = String::with_capacity(algorithm.len() + hex.len() + 3);
+        for part in ["\"", algorithm, ":", hex, "\""] {
+            tag.push_str(part);
+        }
+        let tag = Bytes::from(tag);
         let bare = tag.slice(1..tag.len() - 1);
         for (name, value) in [(CONTENT_DIGEST, bare), (ETAG, tag)] {
             if let Ok(value) = HeaderValue::from_maybe_shared(value) {
@@ -53,7 +62,7 @@ impl Head {
     /// `/v2/` itself.
     pub fn ping() -> Self {
         let mut head = Self::new(StatusCode::OK);
-        head.set(CONTENT_TYPE, "application/json");
+        head.headers.insert(CONTENT_TYPE, JSON);
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(2u64));
         head
     }
@@ -83,18 +92,22 @@ impl Head {
                 &format!("bytes {}-{}/{total}", range.start, range.end - 1),
             );
         }
-        if !answer.media_type.is_empty() {
-            head.set(CONTENT_TYPE, &answer.media_type);
+        match answer.media_type.as_known() {
+            Some(known) => {
+                head.headers
+                    .insert(CONTENT_TYPE, HeaderValue::from_static(known));
+            }
+            None if answer.media_type.as_str().is_empty() => {}
+            None => head.set(CONTENT_TYPE, answer.media_type.as_str()),
         }
         if let Some(digest) = &answer.digest {
             head.digest(digest);
         }
         if blob {
-            head.headers
-                .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            head.headers.insert(ACCEPT_RANGES, BYTES);
         }
         if answer.immutable {
-            head.set(CACHE_CONTROL, "max-age=31536000, immutable");
+            head.headers.insert(CACHE_CONTROL, IMMUTABLE);
         }
         if let Some(warning) = &answer.warning {
             head.set(WARNING, warning);
@@ -127,7 +140,7 @@ impl Head {
     pub fn of_failure(failure: &Failure, name: Option<&Name>) -> (Self, String) {
         let mut head = Self::new(failure.status);
         let body = failure.code.body(&failure.message);
-        head.set(CONTENT_TYPE, "application/json");
+        head.headers.insert(CONTENT_TYPE, JSON);
         head.headers
             .insert(CONTENT_LENGTH, HeaderValue::from(body.len() as u64));
         head.headers.insert(

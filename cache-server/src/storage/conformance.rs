@@ -169,7 +169,7 @@ fn names() -> (RegistryHost, [Repository; 3], Tag) {
 fn record(digest: &Digest, checked: i64) -> TagRecord {
     TagRecord {
         digest: digest.clone(),
-        media_type: "x/y".to_owned(),
+        media_type: "x/y".into(),
         size: 1,
         checked_at: Moment(checked),
     }

@@ -94,7 +94,7 @@ fn media_type(index: bool) -> &'static str {
 fn record(content: usize) -> TagRecord {
     TagRecord {
         digest: name(content),
-        media_type: media_type(false).to_owned(),
+        media_type: media_type(false).into(),
         size: (1 << content) - 1,
         checked_at: Moment(i64::try_from(content).unwrap()),
     }

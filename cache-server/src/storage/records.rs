@@ -11,14 +11,14 @@ use super::Error;
 use super::filesystem::{Store, make_directory, sync_directory};
 use super::step::step;
 use crate::clock::Moment;
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Digest, MediaType, Repository, Tag};
 
 /// What a tag was when the upstream was last asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TagRecord {
     pub digest: Digest,
-    pub media_type: String,
+    pub media_type: MediaType,
     pub size: u64,
     /// Milliseconds since 1970.
     pub checked_at: Moment,
