@@ -1,5 +1,6 @@
 //! A connection whose writes are bytes, except where they are markers: there the kernel sends a file.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +22,13 @@ use crate::metrics::Metrics;
 
 /// Sent without a pause; then others on the same worker have a turn.
 const BURST: usize = 8 * 1024 * 1024;
+/// A head and a body that are no longer together are copied into one piece: that costs less than to give the kernel two.
+const SMALL: usize = 8 * 1024;
+
+thread_local! {
+    /// Where a thread puts pieces together.
+    static TOGETHER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SMALL));
+}
 
 /// A client's socket, and what its bodies wait for.
 #[derive(Debug)]
@@ -60,14 +68,18 @@ impl Connection {
         io::Error::other("what is written is not what was to be sent")
     }
 
-    /// Writes the head; the file follows in the same packet.
-    fn poll_head(&self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
         let stream = self.stream();
         loop {
             ready!(stream.poll_write_ready(context))?;
             let sent = stream.try_io(Interest::WRITABLE, || {
-                let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-                Ok(rustix::net::send(stream, head, flags)?)
+                let flags = flags | SendFlags::NOSIGNAL;
+                Ok(rustix::net::send(stream, bytes, flags)?)
             });
             match sent {
                 Err(error)
@@ -159,7 +171,17 @@ impl Write for Connection {
             })));
         }
         if !armed {
-            return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+            let length: usize = slices.iter().map(|slice| slice.len()).sum();
+            if length > SMALL {
+                return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+            }
+            return TOGETHER.with_borrow_mut(|together| {
+                together.clear();
+                for slice in slices {
+                    together.extend_from_slice(slice);
+                }
+                self.poll_send(context, together, SendFlags::empty())
+            });
         }
         let mut slices = slices.iter().filter(|slice| !slice.is_empty());
         let Some(first) = slices.next() else {
@@ -168,7 +190,8 @@ impl Write for Connection {
         if is_marker(first) {
             return self.poll_file(context, first);
         }
-        let sent = ready!(self.poll_head(context, first))?;
+        // The file follows in the same packet.
+        let sent = ready!(self.poll_send(context, first, SendFlags::MORE))?;
         let marker = slices.next().filter(|slice| is_marker(slice));
         match marker {
             Some(marker) if sent == first.len() => match self.poll_file(context, marker) {
