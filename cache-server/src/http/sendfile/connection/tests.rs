@@ -161,3 +161,33 @@ async fn after_a_burst_others_have_a_turn() {
     .unwrap();
     assert_eq!((count, pauses), (100, 1));
 }
+
+#[tokio::test]
+async fn a_head_and_a_body_arrive_whole_whatever_their_size_and_however_slow_the_client_is() {
+    for size in [0, 1, SMALL - 10, SMALL, 5 * SMALL] {
+        let mut ends = ends().await;
+        let answer = [vec![1; 10], vec![2; size]].concat();
+        // More than the sockets hold, so that some writes end in the middle.
+        let answers = 8 * 1024 * 1024 / answer.len().max(SMALL);
+        let client = &mut ends.client;
+        let connection = &mut ends.connection;
+        let writing = async {
+            for _ in 0..answers {
+                let mut written = 0;
+                while written < answer.len() {
+                    let slices = [&answer[written.min(10)..10], &answer[written.max(10)..]];
+                    written += write_vectored(connection, &slices).await.unwrap();
+                }
+            }
+        };
+        let reading = async {
+            let mut read = vec![0; answer.len()];
+            for _ in 0..answers {
+                client.read_exact(&mut read).await.unwrap();
+                assert!(read == answer, "an answer of {size} bytes");
+            }
+        };
+        tokio::join!(writing, reading);
+        assert_eq!(received(ends).await, b"");
+    }
+}
