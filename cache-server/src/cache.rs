@@ -105,6 +105,13 @@ pub(crate) struct Place<'a> {
 }
 
 impl Origin {
+    fn new(upstream: &Arc<Upstream>, repository: &Repository) -> Self {
+        Self {
+            upstream: upstream.clone(),
+            repository: repository.clone(),
+        }
+    }
+
     fn host(&self) -> &RegistryHost {
         self.upstream.host()
     }
@@ -246,11 +253,7 @@ impl Cache {
         let rules = self.rules_now();
         let rules = rules.as_ref().ok_or(Error::NotReady)?;
         let (upstream, admission) = rules.admit(Place { host, repository }, tag)?;
-        let origin = Origin {
-            upstream: upstream.clone(),
-            repository: repository.clone(),
-        };
-        Ok((origin, admission))
+        Ok((Origin::new(upstream, repository), admission))
     }
 
     /// Runs what blocks on the disk.

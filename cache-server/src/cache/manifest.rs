@@ -129,11 +129,7 @@ impl Cache {
             {
                 return Ok(answer);
             }
-            let origin = Origin {
-                upstream: upstream.clone(),
-                repository: request.repository.clone(),
-            };
-            (origin, admission)
+            (Origin::new(upstream, request.repository), admission)
         };
         if admission.action == Action::Forward {
             let passing = self.pass_manifest(&origin, request, CacheOutcome::Forwarded);
