@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
 use crate::content::Content;
 use crate::report::quartiles;
@@ -43,6 +43,14 @@ impl Setting {
     pub(crate) fn targets(&self, round: usize) -> [(usize, &Target); 3] {
         in_turn([&self.larder, &self.distribution, &self.nginx], round)
     }
+}
+
+/// Leaves free memory that the system has for files of so many bytes: a virtual machine gets memory from its host when it is written
+/// first, and gives it back soon after it is free. A file in it can be a tenth as quick, which no server can help.
+pub(crate) fn have_memory(setting: &Setting, bytes: usize) -> Result<()> {
+    let path = setting.directory.join("memory");
+    std::fs::write(&path, vec![1; bytes]).context("failed to write a file")?;
+    std::fs::remove_file(&path).context("failed to remove a file")
 }
 
 /// The servers with their places, in the order of this round.

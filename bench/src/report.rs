@@ -69,6 +69,8 @@ Machine: {processors} cores, loopback; the load and the upstream run on the same
 values. Load average when it began: {}. The stores lie on {}; TCP's congestion control is {}.
 On loopback a body costs other things than on a network: nothing here says how fast anything is elsewhere.
 An ext4 without a journal makes new files slowly for five minutes after many were removed: cold blobs tell nothing then.
+A virtual machine that gets its memory from its host when it is first written keeps blobs slowly: before each round of the 300 small ones
+a file is written and removed, so that there is memory.
 
 {}",
             self.load,

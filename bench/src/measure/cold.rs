@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::{ROUNDS, Setting, blob_path, get, median, on_threads};
+use super::{ROUNDS, Setting, blob_path, get, have_memory, median, on_threads};
 use crate::client::Client;
 use crate::report::{Report, Row};
 use crate::upstream::{Manner, Rate};
@@ -173,6 +173,8 @@ pub(crate) fn many_small(setting: &Setting, report: &mut Report) -> Result<()> {
                 .collect();
             let sources = setting.sources(round).into_iter();
             for (place, address) in sources.filter(|(place, _)| (*place == 1) == last) {
+                // What is stored, and as much for all else that a server needs meanwhile.
+                have_memory(setting, 2 * SMALL_BLOBS * MIB)?;
                 times[place].push(all_of(&paths, address)?);
             }
         }
