@@ -1,7 +1,8 @@
 //! Which content goes. Pure: from what is there to a list.
 //!
 //! First goes what rules no longer keep. Then, if there is too much, what was not used for longest, down to the low
-//! watermark. Small content and manifests cost a round trip each and hardly any room, so the latest used of them are
+//! watermark. Too much is what is stored above the high one, or with what is coming above the capacity: what has just come
+//! counts twice for a moment, and would push others out if it counted for the watermark. Small content and manifests cost a round trip each and hardly any room, so the latest used of them are
 //! passed over up to a small part of the capacity, until nothing else is left. Never goes what is pinned or in use.
 
 /// Content below this size is fetched mostly in the time of a round trip.
@@ -67,6 +68,15 @@ pub struct Limits {
     pub in_use_since: u32,
 }
 
+impl Limits {
+    /// Bytes that are too many if so many are stored.
+    pub fn excess(&self, stored: u64) -> u64 {
+        let with_coming = stored.saturating_add(self.coming);
+        let above = stored.saturating_sub(self.high);
+        above.max(with_coming.saturating_sub(self.max))
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
@@ -102,14 +112,15 @@ fn attempt(items: &[Item], limits: &Limits) -> Plan {
             plan.take(place, item, reason);
         }
     }
-    let total = items.iter().map(|item| item.size).sum::<u64>() + limits.coming;
-    let over = |plan: &Plan, mark: u64| (total - plan.freed).saturating_sub(mark);
+    let stored: u64 = items.iter().map(|item| item.size).sum();
+    let all = |plan: &Plan| (stored - plan.freed).saturating_add(limits.coming);
+    let excess = |plan: &Plan| limits.excess(stored - plan.freed);
     let disk = |plan: &Plan| limits.disk.saturating_sub(plan.freed);
-    if over(&plan, limits.high) == 0 && disk(&plan) == 0 {
+    if excess(&plan) == 0 && disk(&plan) == 0 {
         return plan;
     }
     let (ordinary, protected) = candidates(items, limits, is_free);
-    let reason = if over(&plan, limits.high) > 0 {
+    let reason = if excess(&plan) > 0 {
         Reason::Capacity
     } else {
         Reason::Disk
@@ -120,18 +131,18 @@ fn attempt(items: &[Item], limits: &Limits) -> Plan {
         _ => limits.low,
     };
     for place in ordinary {
-        if over(&plan, mark) == 0 && disk(&plan) == 0 {
+        if all(&plan) <= mark && disk(&plan) == 0 {
             break;
         }
         plan.take(place, &items[place], reason);
     }
     for place in protected {
-        if over(&plan, limits.high) == 0 && disk(&plan) == 0 {
+        if excess(&plan) == 0 && disk(&plan) == 0 {
             break;
         }
         plan.take(place, &items[place], reason);
     }
-    plan.short = over(&plan, limits.high).max(disk(&plan));
+    plan.short = excess(&plan).max(disk(&plan));
     plan
 }
 

@@ -92,7 +92,7 @@ impl Cache {
         // The clock may have gone back since.
         let age = last.survey.and_then(|then| now.since(then));
         let due = age.is_none_or(|age| age >= SURVEY_EVERY) || last.policy != Some(rules.number());
-        let crowded = store.used() + coming > limits.high || limits.disk > 0;
+        let crowded = limits.excess(store.used()) > 0 || limits.disk > 0;
         if !crowded && !due {
             self.admit_again(&limits, 0);
             return Ok(0);

@@ -67,6 +67,19 @@ fn what_rules_drop_goes_without_need() {
 }
 
 #[test]
+fn what_is_coming_pushes_nothing_out_while_there_is_room_for_it() {
+    // It counts twice for a moment, when it is stored and still said to be coming.
+    let items = [blob(60 * MIB, 1), blob(30 * MIB, 2)];
+    let coming = |coming| Limits {
+        coming,
+        ..limits(100 * MIB)
+    };
+    assert_eq!(plan(&items, &coming(10 * MIB)), Plan::default());
+    let plan = plan(&items, &coming(11 * MIB));
+    assert_eq!((places(&plan), plan.short), (vec![0], 0));
+}
+
+#[test]
 fn nothing_goes_for_what_would_not_fit() {
     let items = [blob(50 * MIB, 1)];
     let limits = Limits {
@@ -126,7 +139,8 @@ proptest! {
         prop_assert_eq!(freed, plan.freed);
         let total: u64 = items.iter().map(|item| item.size).sum();
         if plan.short == 0 {
-            prop_assert!(total - freed + coming <= limits.high);
+            prop_assert!(total - freed <= limits.high);
+            prop_assert!(total - freed + coming <= limits.max);
             prop_assert!(freed >= disk);
         } else if coming == 0 {
             // All that could go went.
