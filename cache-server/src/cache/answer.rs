@@ -11,7 +11,7 @@ use futures::Stream;
 use super::byte_range::ByteRange;
 use super::growing::Growing;
 use super::{CacheOutcome, Error};
-use crate::oci::{Digest, MediaType};
+use crate::oci::{Digest, MediaType, media_type};
 use crate::storage::StoredBlob;
 
 /// A `Warning` header (OCI distribution specification, "Warnings").
@@ -120,7 +120,12 @@ impl Answer {
     pub(super) fn blob(outcome: CacheOutcome, digest: &Digest, size: Option<u64>) -> Self {
         Self {
             immutable: true,
-            ..Self::about(outcome, Some(digest.clone()), MediaType::of_blob(), size)
+            ..Self::about(
+                outcome,
+                Some(digest.clone()),
+                MediaType::known(media_type::BLOB),
+                size,
+            )
         }
     }
 }

@@ -76,12 +76,7 @@ impl Cache {
             if !is_noted {
                 found.noted = now;
             }
-            let Manifest {
-                media_type,
-                content,
-                ..
-            } = found;
-            (media_type.clone(), content.clone(), is_noted)
+            (found.media_type.clone(), found.content.clone(), is_noted)
         })?;
         if !is_noted {
             self.use_manifest(digest);

@@ -11,7 +11,7 @@ use super::list::{MAXIMUM_LIST, next_query};
 use super::manifest::Key;
 use super::{Cache, CacheOutcome, Error, Origin};
 use crate::clock::Moment;
-use crate::oci::{Digest, Reference, Repository, media_type, referrers};
+use crate::oci::{Digest, MediaType, Reference, Repository, media_type, referrers};
 use crate::storage::ReferrersRecord;
 use crate::upstream;
 
@@ -233,7 +233,7 @@ impl ReferrersRequest {
             } else {
                 Content::Bytes(index)
             },
-            ..Answer::about(outcome, None, media_type::OCI_INDEX.into(), size)
+            ..Answer::about(outcome, None, MediaType::known(media_type::OCI_INDEX), size)
         }
     }
 }

@@ -22,8 +22,9 @@ pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/v
 pub struct MediaType(Cow<'static, str>);
 
 impl MediaType {
-    pub const fn of_blob() -> Self {
-        Self(Cow::Borrowed(BLOB))
+    /// One of those above.
+    pub const fn known(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
     }
 
     pub fn as_str(&self) -> &str {

@@ -2,8 +2,10 @@
 //!
 //! First goes what rules no longer keep. Then, if there is too much, what was not used for longest, down to the low
 //! watermark. Too much is what is stored above the high one, or with what is coming above the capacity: what has just come
-//! counts twice for a moment, and would push others out if it counted for the watermark. Small content and manifests cost a round trip each and hardly any room, so the latest used of them are
-//! passed over up to a small part of the capacity, until nothing else is left. Never goes what is pinned or in use.
+//! counts twice for a moment, and would push others out if it counted for the watermark.
+//!
+//! Small content and manifests cost a round trip each and hardly any room, so the latest used of them are passed over up to
+//! a small part of the capacity, until nothing else is left. Never goes what is pinned or in use.
 
 /// Content below this size is fetched mostly in the time of a round trip.
 const SMALL: u64 = 1 << 20;
